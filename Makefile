@@ -1,0 +1,57 @@
+# make lists the targets.
+
+GO      ?= go
+TOOL     = $(GO) tool -modfile=tools/go.mod
+PROTOS   = $(shell find . -name '*.proto')
+
+.PHONY: help build test race natlab lint fmt generate generated tidy vuln bench demo check fuzz
+
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+
+build: ## build relayd and peer into bin/
+	$(GO) build -trimpath -o bin/ ./cmd/...
+
+test: ## the tests, as the README says
+	$(GO) test ./...
+
+race: ## the tests under the race detector
+	$(GO) test -race -short ./...
+
+natlab: ## the kernel NAT tests with the real binaries (needs root and nftables)
+	NATLAB=require $(GO) test -count=1 -v ./internal/natlab
+
+lint: ## golangci-lint, pinned in tools/go.mod
+	$(TOOL) golangci-lint run ./...
+
+fmt: ## format everything
+	$(TOOL) golangci-lint fmt ./...
+
+generate: ## protobuf code (needs protoc; the plugin is pinned in go.mod)
+	$(GO) build -o bin/protoc-gen-go google.golang.org/protobuf/cmd/protoc-gen-go
+	PATH="$(CURDIR)/bin:$$PATH" protoc --go_out=. --go_opt=module=github.com/causeway-p2p/causeway $(PROTOS)
+
+generated: generate ## fails if the generated code is not what the schemas say
+	git diff --exit-code -- '*.pb.go'
+
+tidy: ## fails if go.mod is not tidy
+	$(GO) mod tidy -diff
+
+vuln: ## known vulnerabilities, where the database can be reached
+	@$(TOOL) govulncheck ./... || { code=$$?; \
+	  if [ $$code -eq 3 ]; then exit 3; fi; \
+	  echo "govulncheck could not look (exit code $$code): is its database in reach?"; }
+
+bench: ## stock go-libp2p and ours side by side, and whether ours holds its bounds
+	$(GO) run ./bench/reachability --check
+
+demo: ## the story in one process
+	$(GO) run ./examples/quickstart
+
+fuzz: ## every fuzz test for 20 seconds
+	@for p in $$($(GO) list ./...); do \
+	  for f in $$($(GO) test -list '^Fuzz' $$p | grep ^Fuzz); do \
+	    echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime 20s $$p || exit 1; \
+	  done; done
+
+check: build lint tidy generated vuln test race natlab bench demo ## all that CI runs
