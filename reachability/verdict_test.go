@@ -1,0 +1,271 @@
+package reachability
+
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
+)
+
+func TestDescribe(t *testing.T) {
+	const id = "/p2p/12D3KooWEZXjE41uU4EL2gpkAQeDXYok6wghN7wwNVPF5bwkaNfS"
+	for addr, want := range map[string]string{
+		"/ip4/11.0.0.2/udp/4001/quic-v1":              "11.0.0.2:4001 over QUIC",
+		"/ip4/11.0.0.2/udp/4001/quic-v1" + id:         "11.0.0.2:4001 over QUIC",
+		"/ip6/2a01::2/udp/4001/quic-v1":               "[2a01::2]:4001 over QUIC",
+		"/ip4/11.0.0.2/tcp/4001":                      "11.0.0.2:4001 over TCP",
+		"/ip6/2a01::2/tcp/4001" + id:                  "[2a01::2]:4001 over TCP",
+		"/ip4/11.0.0.2/tcp/4001/ws":                   "11.0.0.2:4001 over WebSocket",
+		"/dns4/relay.example/tcp/443/wss":             "relay.example:443 over WebSocket",
+		"/dns4/relay.example/tcp/443/tls/ws":          "relay.example:443 over WebSocket",
+		"/dns/relay.example/udp/4001/quic-v1":         "relay.example:4001 over QUIC",
+		"/ip4/11.0.0.2/udp/4001/quic-v1/webtransport": "11.0.0.2:4001 over WebTransport",
+		"/ip4/11.0.0.2/udp/4001/webrtc-direct":        "11.0.0.2:4001 over WebRTC",
+		"/dnsaddr/bootstrap.libp2p.io":                "/dnsaddr/bootstrap.libp2p.io",
+		"/ip6zone/eth0/ip6/fe80::1/udp/4001/quic-v1":  "[fe80::1%eth0]:4001 over QUIC",
+		"/ip6zone/eth0/ip6/fe80::1/tcp/4001/ws":       "[fe80::1%eth0]:4001 over WebSocket",
+	} {
+		if got := describe(ma.StringCast(addr)); got != want {
+			t.Errorf("%s: got %q, want %q", addr, got, want)
+		}
+	}
+}
+
+func TestFamilies(t *testing.T) {
+	for addr, want := range map[string]string{
+		"/ip4/11.0.0.2/tcp/1":             "4",
+		"/ip6/2a01::2/tcp/1":              "6",
+		"/ip6zone/eth0/ip6/fe80::1/tcp/1": "6",
+		"/dns4/relay.example/tcp/1":       "4",
+		"/dns6/relay.example/tcp/1":       "6",
+		"/dns/relay.example/tcp/1":        "46",
+		"/dnsaddr/relay.example":          "46",
+	} {
+		v4, v6 := families(ma.StringCast(addr))
+		got := ""
+		if v4 {
+			got += "4"
+		}
+		if v6 {
+			got += "6"
+		}
+		if got != want {
+			t.Errorf("%s: got families %q, want %q", addr, got, want)
+		}
+	}
+	if v4, v6 := families(nil); v4 || v6 {
+		t.Errorf("no address: got %v, %v, want neither", v4, v6)
+	}
+}
+
+var epoch = time.Unix(1_700_000_000, 0)
+
+// cand makes a candidate with one outcome per letter: d dialled, f failed,
+// n declined; each from the next server.
+func cand(addr string, src source, outcomes string) *candidate {
+	c := newCandidate(ma.StringCast(addr), src, epoch)
+	for i, o := range outcomes {
+		r := result{server: peer.ID(fmt.Sprint("server", i)), outcome: map[rune]outcome{'d': dialled, 'f': failed, 'n': declined}[o]}
+		c.record(r, true, epoch.Add(time.Duration(i)*time.Second))
+	}
+	return c
+}
+
+func TestReduce(t *testing.T) {
+	const v4, v4b, v6, lan = "/ip4/11.0.0.2/udp/4001/quic-v1", "/ip4/11.0.0.3/udp/4001/quic-v1", "/ip6/2a01::2/udp/4001/quic-v1", "/ip4/192.168.0.2/udp/4001/quic-v1"
+	asking := cand(v4, fromInterface, "")
+	asking.inFlight = true
+	for _, c := range []struct {
+		name    string
+		cands   []*candidate
+		servers int
+		want    string // reachability, IPv4, IPv6, weak
+		because string
+	}{
+		{"nothing", nil, 0, "unknown unknown unknown strong", "no connected peer offers AutoNAT v2 yet"},
+		{"no servers", []*candidate{cand(v4, fromInterface, "")}, 0, "unknown unknown unknown strong", "no connected peer offers AutoNAT v2 yet"},
+		{"no address", nil, 3, "unknown unknown unknown strong", "no public address of ours is known yet"},
+		{"under way", []*candidate{asking}, 1, "unknown unknown unknown strong", "the first dial-back is on its way"},
+		{"not yet asked", []*candidate{cand(v4, fromInterface, "")}, 1, "unknown unknown unknown strong", "no dial-back was asked for yet"},
+		{"declined", []*candidate{cand(v4, fromInterface, "nn")}, 2, "unknown unknown unknown strong", "servers declined to dial us back so far"},
+		{"one dialled", []*candidate{cand(v4, fromInterface, "d")}, 1, "public public unknown weak", "1 of 1 server dialled 11.0.0.2:4001 over QUIC"},
+		{"two dialled", []*candidate{cand(v4, fromInterface, "dd")}, 2, "public public unknown strong", "2 of 2 servers dialled 11.0.0.2:4001 over QUIC"},
+		{"one dialled, one declined", []*candidate{cand(v4, fromInterface, "dn")}, 2, "public public unknown weak", "1 of 1 server dialled 11.0.0.2:4001 over QUIC"},
+		{"doubt", []*candidate{cand(v4, fromInterface, "dff")}, 3, "public public unknown weak", "1 of 3 servers dialled 11.0.0.2:4001 over QUIC"},
+		{"no doubt any more", []*candidate{cand(v4, fromInterface, "ddfff")}, 5, "private private unknown strong", "3 of 3 servers could not dial 11.0.0.2:4001 over QUIC"},
+		{"one failed", []*candidate{cand(v4, fromInterface, "f")}, 1, "private private unknown weak", "1 of 1 server could not dial 11.0.0.2:4001 over QUIC"},
+		{"two failed", []*candidate{cand(v4, fromInterface, "ff")}, 2, "private private unknown strong", "2 of 2 servers could not dial 11.0.0.2:4001 over QUIC"},
+		{"failed, then dialled", []*candidate{cand(v4, fromInterface, "fd")}, 2, "public public unknown weak", "1 of 2 servers dialled 11.0.0.2:4001 over QUIC"},
+		{"two addresses failed", []*candidate{cand(v4, fromInterface, "ff"), cand(v4b, fromObserved, "f")}, 2, "private private unknown strong", "2 of 2 servers could not dial 11.0.0.2:4001 over QUIC, nor 1 address more"},
+		{"three addresses failed", []*candidate{cand(v4, fromInterface, "f"), cand(v4b, fromObserved, "f"), cand(v6, fromInterface, "f")}, 1, "private private private weak", "1 of 1 server could not dial 11.0.0.2:4001 over QUIC, nor 2 addresses more"},
+		{"one of two addresses", []*candidate{cand(v4, fromInterface, "ff"), cand(v4b, fromObserved, "d")}, 2, "public public unknown weak", "1 of 1 server dialled 11.0.0.3:4001 over QUIC"},
+		{"one of two families", []*candidate{cand(v4, fromInterface, "ff"), cand(v6, fromInterface, "dd")}, 2, "public private public strong", "2 of 2 servers dialled [2a01::2]:4001 over QUIC"},
+		{"the better evidence speaks", []*candidate{cand(v4, fromInterface, "d"), cand(v4b, fromInterface, "dd")}, 2, "public public unknown strong", "2 of 2 servers dialled 11.0.0.3:4001 over QUIC"},
+		{"the operator's word", []*candidate{cand(lan, fromAnnounced, "")}, 0, "public public unknown strong", "the operator announced 192.168.0.2:4001 over QUIC; AutoNAT does not judge private addresses"},
+		{"the operator's word is not evidence if public", []*candidate{cand(v4, fromAnnounced, "")}, 1, "unknown unknown unknown strong", "no dial-back was asked for yet"},
+		{"a private address of an interface", []*candidate{cand(lan, fromInterface, "")}, 1, "unknown unknown unknown strong", "no dial-back was asked for yet"},
+		{"a name", []*candidate{cand("/dns/relay.example/udp/4001/quic-v1", fromAnnounced, "dd")}, 2, "public public public strong", "2 of 2 servers dialled relay.example:4001 over QUIC"},
+	} {
+		v := reduce(c.cands, c.servers, epoch)
+		strength := "strong"
+		if v.Weak {
+			strength = "weak"
+		}
+		if got := fmt.Sprint(v.Reachability, " ", v.IPv4, " ", v.IPv6, " ", strength); got != c.want || v.Because != c.because {
+			t.Errorf("%s: got %s because %q, want %s because %q", c.name, got, v.Because, c.want, c.because)
+		}
+		if v.NeedsRelay() != (v.IPv4 != Public || v.IPv6 == Private) {
+			t.Errorf("%s: needs a relay %v with IPv4 %s and IPv6 %s", c.name, v.NeedsRelay(), v.IPv4, v.IPv6)
+		}
+		if len(v.Addrs) != len(c.cands) {
+			t.Errorf("%s: evidence on %d addresses, want %d", c.name, len(v.Addrs), len(c.cands))
+		}
+		for _, a := range v.Addrs {
+			if (a.Reachability == Private) != v.Unreachable()[a.Addr] {
+				t.Errorf("%s: Unreachable is %v with %+v", c.name, v.Unreachable(), a)
+			}
+		}
+		if !v.same(v) || (len(v.Addrs) > 0 && v.same(reduce(nil, c.servers, epoch))) {
+			t.Errorf("%s: same is wrong about %+v", c.name, v)
+		}
+	}
+}
+
+func TestVerdictJSON(t *testing.T) {
+	v := reduce([]*candidate{cand("/ip4/11.0.0.2/udp/4001/quic-v1", fromObserved, "d"), cand("/ip4/11.0.0.2/tcp/4001", fromInterface, "")}, 1, epoch)
+	data, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{`"reachability":"public"`, `"ipv6":"unknown"`, `"weak":true`, `"dialled_by":1`, `"source":"observed"`, `"source":"interface"`} {
+		if !strings.Contains(string(data), want) {
+			t.Errorf("got %s, want %s in it", data, want)
+		}
+	}
+	if got := strings.Count(string(data), "last_checked"); got != 1 {
+		t.Errorf("%d addresses have a time of last check, want 1: %s", got, data)
+	}
+}
+
+func TestLibp2pReachability(t *testing.T) {
+	for r, want := range map[Reachability]network.Reachability{
+		Unknown: network.ReachabilityUnknown, Private: network.ReachabilityPrivate, Public: network.ReachabilityPublic, "": network.ReachabilityUnknown,
+	} {
+		if got := r.libp2p(); got != want {
+			t.Errorf("%q: got %v, want %v", r, got, want)
+		}
+	}
+}
+
+// TestRecord follows one address through outcomes: what it is held for, and
+// when it is asked about again. Each letter is an outcome as in cand.
+func TestRecord(t *testing.T) {
+	for _, c := range []struct {
+		outcomes string
+		other    bool
+		want     Reachability
+		next     time.Duration
+	}{
+		{"", true, Unknown, 0},
+		{"d", true, Public, confirmOther},
+		{"d", false, Public, confirmSame},
+		{"dd", true, Public, recheckPublic},
+		{"f", true, Private, confirmOther},
+		{"f", false, Private, confirmSame},
+		{"ff", true, Private, recheckPrivate},
+		{"ddf", true, Public, recheckDoubt},
+		{"ddff", true, Public, recheckDoubt},
+		{"ddfff", true, Private, recheckPrivate},
+		{"ddffd", true, Public, recheckPublic},
+		{"ddffdff", true, Public, recheckDoubt}, // in a row means in a row
+		{"ffd", true, Public, confirmOther},
+		{"n", true, Unknown, afterDecline},
+		{"nn", true, Unknown, afterDecline},
+		{"nnn", true, Unknown, afterDeclines},
+		{"nnf", true, Private, confirmOther},
+		{"ddn", true, Public, afterDecline},
+		{"nndn", true, Public, afterDecline},
+	} {
+		cd := newCandidate(ma.StringCast("/ip4/11.0.0.2/tcp/1"), fromInterface, epoch)
+		for i, o := range c.outcomes {
+			cd.record(result{server: peer.ID(strconv.Itoa(i)), outcome: map[rune]outcome{'d': dialled, 'f': failed, 'n': declined}[o]}, c.other, epoch)
+		}
+		if got := cd.next.Sub(epoch); cd.reachable != c.want || got != c.next {
+			t.Errorf("%q, another server %v: got %s, next in %v; want %s, next in %v", c.outcomes, c.other, cd.reachable, got, c.want, c.next)
+		}
+	}
+	cd := newCandidate(ma.StringCast("/ip4/11.0.0.2/tcp/1"), fromInterface, epoch)
+	for i := range 1000 {
+		cd.record(result{server: peer.ID(strconv.Itoa(i)), outcome: outcome(i % 3)}, true, epoch.Add(time.Duration(i)))
+		if len(cd.outcomes) > maxWitnesses {
+			t.Fatalf("%d outcomes kept after %d servers, want at most %d", len(cd.outcomes), i+1, maxWitnesses)
+		}
+	}
+	if _, ok := cd.outcomes["999"]; !ok {
+		t.Error("the newest outcome was forgotten, not the oldest")
+	}
+}
+
+// TestPickServer holds who is asked.
+func TestPickServer(t *testing.T) {
+	const addr = "/ip4/11.0.0.2/udp/4001/quic-v1"
+	servers := func(ids ...string) map[peer.ID]*server {
+		m := make(map[peer.ID]*server)
+		for _, id := range ids {
+			m[peer.ID(id)] = &server{}
+		}
+		return m
+	}
+	seen := func(c *candidate, by ...string) *candidate {
+		for _, id := range by {
+			c.observers[peer.ID(id)] = epoch
+		}
+		return c
+	}
+	full := servers("a", "b")
+	full["a"].inFlight = maxPerServer
+	busy := servers("a", "b")
+	for range maxPerMinute {
+		busy["b"].recent = append(busy["b"].recent, epoch)
+	}
+	said := func(c *candidate, who string, o outcome, at int) *candidate {
+		c.record(result{server: peer.ID(who), outcome: o}, true, epoch.Add(time.Duration(at)*time.Second))
+		return c
+	}
+	for _, c := range []struct {
+		name    string
+		servers map[peer.ID]*server
+		cand    *candidate
+		want    string
+	}{
+		{"none", servers(), cand(addr, fromInterface, ""), ""},
+		{"the only one", servers("a"), cand(addr, fromInterface, ""), "a"},
+		{"no room", full, cand(addr, fromInterface, ""), "b"},
+		{"too often in this minute", busy, cand(addr, fromInterface, ""), "a"},
+		{"who sees us costs nothing", servers("a", "b", "c"), seen(cand(addr, fromInterface, ""), "b"), "b"},
+		{"one peer's word is asked of that peer", servers("a", "b", "c"), seen(cand(addr, fromObserved, ""), "c"), "c"},
+		{"and of nobody else", servers("a", "b"), seen(cand(addr, fromObserved, ""), "c"), ""},
+		{"two peers' word is asked of others too", servers("a"), seen(cand(addr, fromObserved, ""), "b", "c"), "a"},
+		{"who has not judged yet", servers("a", "b"), said(cand(addr, fromInterface, ""), "a", dialled, 0), "b"},
+		{"who has not judged yet before who sees us", servers("a", "b"), seen(said(cand(addr, fromInterface, ""), "a", dialled, 0), "a"), "b"},
+		{"in turn", servers("a", "b"), said(said(cand(addr, fromInterface, ""), "a", dialled, 1), "b", dialled, 0), "b"},
+		{"in turn after it declined", servers("a", "b"), said(said(said(cand(addr, fromInterface, ""), "a", dialled, 1), "b", dialled, 0), "b", declined, 2), "a"},
+	} {
+		tr := &Tracker{servers: c.servers}
+		for range 10 { // map order must not matter
+			if got, ok := tr.pickServer(c.cand, epoch.Add(10*time.Second)); string(got) != c.want || ok != (c.want != "") {
+				t.Errorf("%s: got %q, %v, want %q", c.name, got, ok, c.want)
+				break
+			}
+		}
+	}
+	if got, _ := (&Tracker{servers: busy}).pickServer(seen(cand(addr, fromObserved, ""), "b"), epoch.Add(time.Minute+time.Second)); got != "b" {
+		t.Errorf("a minute later: got %q, want b again", got)
+	}
+}
