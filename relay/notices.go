@@ -1,0 +1,184 @@
+package relay
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/causeway-p2p/causeway/notice"
+)
+
+const (
+	// drainNotices bounds how long the notices of a relay that drains take in
+	// all: whoever stops a process waits for it.
+	drainNotices = 2 * time.Second
+	// tellEach bounds one of them; several round trips on a bad path.
+	tellEach = time.Second
+	// drainWorkers is how many are under way at once. With the default limit
+	// of 1024 reservations everybody is told, even if all but one hang.
+	drainWorkers = 512
+
+	// loadInterval and loadPeers bound what a full relay sends: 8 notices a
+	// second, however many it refuses. A notice frees at most one slot, and
+	// many of those who are asked cannot leave.
+	loadInterval = time.Second
+	loadPeers    = 8
+	// loadAgain is how long a peer is left alone after it was asked. Whoever
+	// could leave has done so by then; and the receiver's allowance of 10
+	// notices a minute must have room for the one that we drain.
+	loadAgain = 30 * time.Second
+)
+
+// tellDraining returns when all who hold a reservation know, or it took too
+// long.
+func (r *Relay) tellDraining(deadline time.Duration, siblings []peer.AddrInfo) {
+	ctx, cancel := context.WithTimeout(context.Background(), drainNotices)
+	defer cancel()
+	var to []peer.ID
+	for _, p := range r.holders.all() {
+		if notice.Speaks(r.cfg.Host, p) {
+			to = append(to, p)
+		}
+	}
+	if len(to) == 0 {
+		return
+	}
+	began := time.Now()
+	told := r.tell(ctx, to, drainWorkers, notice.Notice{
+		Draining: &notice.Draining{Within: deadline, Siblings: siblings},
+	})
+	log.Info("peers told that the relay drains", "peers", len(to), "told", told, "dur", time.Since(began))
+}
+
+// tell sends n to all, and returns how many have read it.
+func (r *Relay) tell(ctx context.Context, to []peer.ID, workers int, n notice.Notice) int {
+	var all sync.WaitGroup
+	var read atomic.Int64
+	next := make(chan peer.ID)
+	for range min(workers, len(to)) {
+		all.Go(func() {
+			for p := range next {
+				one, cancel := context.WithTimeout(ctx, tellEach)
+				err := notice.Send(one, r.cfg.Host, p, n)
+				cancel()
+				if err != nil {
+					log.Debug("notice not delivered", "peer", p, "err", err)
+					continue
+				}
+				read.Add(1)
+			}
+		})
+	}
+feed:
+	for _, p := range to {
+		select {
+		case next <- p:
+		case <-ctx.Done():
+			break feed
+		}
+	}
+	close(next)
+	all.Wait()
+	return int(read.Load())
+}
+
+// refused is called when a reservation was refused for lack of room. go-libp2p
+// says the same when there is room but not for this address or network.
+func (r *Relay) refused() {
+	if r.holders.count() < r.cfg.Limits.Reservations {
+		return
+	}
+	select {
+	case r.full <- struct{}{}:
+	default: // one is waiting already
+	}
+}
+
+const (
+	// retryAfter is when a peer that found no room is told to ask again, spread
+	// by as much again: by then those who were asked to make room have done so.
+	retryAfter = 5 * time.Second
+	// maxWaiters bounds how many are being told at once; others come back when
+	// they see fit.
+	maxWaiters = 64
+)
+
+// handled is called after each hop stream. A peer that asked for a reservation
+// and has none although nothing but room was missing is told when to come back:
+// circuit v2 has no word for that.
+func (r *Relay) handled(p peer.ID) {
+	if _, asked := r.asking.LoadAndDelete(p); !asked || r.draining.Load() ||
+		r.holders.has(p) || r.holders.count() < r.cfg.Limits.Reservations || !notice.Speaks(r.cfg.Host, p) {
+		return
+	}
+	select {
+	case r.waiters <- struct{}{}:
+	default:
+		return
+	}
+	// We are on the stream's own goroutine, which nobody waits for.
+	defer func() { <-r.waiters }()
+	r.tell(context.Background(), []peer.ID{p}, 1, notice.Notice{Load: &notice.Load{
+		Reservations: r.holders.count(), MaxReservations: r.cfg.Limits.Reservations,
+		RetryAfter: retryAfter + rand.N(retryAfter),
+	}})
+}
+
+// startNotices watches who comes and goes, and runs tellFull, until ctx has
+// ended and stop is called.
+func (r *Relay) startNotices(ctx context.Context) (stop func()) {
+	watch := &network.NotifyBundle{DisconnectedF: r.holders.disconnected}
+	r.cfg.Host.Network().Notify(watch)
+	ctx, cancel := context.WithCancel(ctx)
+	var running sync.WaitGroup
+	running.Go(func() { r.tellFull(ctx) })
+	return func() {
+		cancel()
+		running.Wait()
+		r.cfg.Host.Network().StopNotify(watch)
+	}
+}
+
+// tellFull asks a few peers to make room when somebody found none: one who
+// holds two reservations here and elsewhere can leave, so that nobody is left
+// with none.
+func (r *Relay) tellFull(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-r.full:
+		}
+		pause := time.After(loadInterval)
+		if to := r.roomMakers(time.Now()); len(to) > 0 {
+			r.tell(ctx, to, loadPeers, notice.Notice{Load: &notice.Load{
+				Reservations: r.holders.count(), MaxReservations: r.cfg.Limits.Reservations, Full: true,
+			}})
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-pause:
+		}
+	}
+}
+
+// roomMakers picks whom to ask.
+func (r *Relay) roomMakers(now time.Time) []peer.ID {
+	var to []peer.ID
+	for _, p := range r.holders.notToldAfter(now.Add(-loadAgain)) {
+		if len(to) == loadPeers {
+			break
+		}
+		if notice.Speaks(r.cfg.Host, p) {
+			r.holders.tell(p, now)
+			to = append(to, p)
+		}
+	}
+	return to
+}
