@@ -1,0 +1,176 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/libp2p/go-libp2p/core/event"
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/p2p/host/eventbus"
+	ma "github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
+
+	"github.com/causeway-p2p/causeway/reachability"
+)
+
+// advertiser decides which addresses others are told. It is the host's
+// AddrsFactory; when what it knows changes, it makes go-libp2p's address
+// manager ask again, by the event that autorelays send, and that publishes
+// the new set through identify push and the signed peer record.
+type advertiser struct {
+	announce []ma.Multiaddr
+	changed  func([]ma.Multiaddr)
+
+	mu       sync.Mutex // guards the fields below
+	verdict  reachability.Verdict
+	previous reachability.Reachability
+	circuits []ma.Multiaddr
+	emitter  event.Emitter
+	host     host.Host
+}
+
+func newAdvertiser(cfg Config, changed func([]ma.Multiaddr)) *advertiser {
+	return &advertiser{
+		announce: cfg.Announce, changed: changed,
+		verdict:  reachability.Verdict{Reachability: reachability.Unknown, IPv4: reachability.Unknown, IPv6: reachability.Unknown},
+		previous: reachability.Unknown,
+	}
+}
+
+func (a *advertiser) attach(h host.Host) error {
+	em, err := h.EventBus().Emitter(new(event.EvtAutoRelayAddrsUpdated), eventbus.Stateful)
+	if err != nil {
+		return fmt.Errorf("event emitter: %w", err)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.emitter, a.host = em, h
+	return nil
+}
+
+func (a *advertiser) detach() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.emitter != nil {
+		a.emitter.Close()
+		a.emitter = nil
+	}
+}
+
+// run reports changes of the whole set.
+func (a *advertiser) run(ctx context.Context) error {
+	sub, err := a.host.EventBus().Subscribe(new(event.EvtLocalAddressesUpdated), eventbus.Name("causeway/advertiser"))
+	if err != nil {
+		return fmt.Errorf("subscribe to address changes: %w", err)
+	}
+	defer sub.Close()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case ev, ok := <-sub.Out():
+			if !ok {
+				return nil
+			}
+			if ev, ok := ev.(event.EvtLocalAddressesUpdated); ok {
+				addrs := make([]ma.Multiaddr, 0, len(ev.Current))
+				for _, u := range ev.Current {
+					addrs = append(addrs, u.Address)
+				}
+				a.changed(addrs)
+			}
+		}
+	}
+}
+
+// addrs is the AddrsFactory.
+func (a *advertiser) addrs(direct []ma.Multiaddr) []ma.Multiaddr {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return shown(direct, a.announce, a.circuits, a.verdict)
+}
+
+// shown composes the set: the direct addresses, or those announced in their
+// place, less those that servers could not dial; and the circuit addresses
+// while somebody may need them.
+func shown(direct, announce, circuits []ma.Multiaddr, v reachability.Verdict) []ma.Multiaddr {
+	if len(announce) > 0 {
+		direct = announce
+	}
+	unreachable := v.Unreachable()
+	out := make([]ma.Multiaddr, 0, len(direct)+len(circuits))
+	for _, m := range direct {
+		// go-libp2p's manager may have put circuit addresses in already, and
+		// knows nothing of what was announced.
+		if isCircuit(m) || (len(announce) == 0 && unreachable[m.String()]) {
+			continue
+		}
+		// Behind a NAT an observed address is good for hole punching only,
+		// which learns it elsewhere (HolePunchAddrs).
+		if v.Reachability == reachability.Private && len(announce) == 0 && manet.IsPublicAddr(m) && !dialled(v, m) {
+			continue
+		}
+		out = append(out, m)
+	}
+	for _, c := range circuits {
+		if v.NeedsCircuit(c) {
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+// dialled reports whether the verdict found this very address reachable.
+func dialled(v reachability.Verdict, m ma.Multiaddr) bool {
+	return slices.ContainsFunc(v.Addrs, func(av reachability.AddrVerdict) bool {
+		return av.Addr == m.String() && av.Reachability == reachability.Public
+	})
+}
+
+func (a *advertiser) setCircuits(circuits []ma.Multiaddr) {
+	a.mu.Lock()
+	a.circuits = circuits
+	a.mu.Unlock()
+	a.refresh()
+}
+
+func (a *advertiser) setVerdict(v reachability.Verdict) {
+	a.mu.Lock()
+	a.previous, a.verdict = a.verdict.Reachability, v
+	a.mu.Unlock()
+	a.refresh()
+}
+
+// lastVerdict is the reachability before v.
+func (a *advertiser) lastVerdict(reachability.Verdict) reachability.Reachability {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.previous
+}
+
+func (a *advertiser) circuitsShown() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	n := 0
+	for _, c := range a.circuits {
+		if a.verdict.NeedsCircuit(c) {
+			n++
+		}
+	}
+	return n
+}
+
+// refresh makes the address manager recompute.
+func (a *advertiser) refresh() {
+	a.mu.Lock()
+	em, circuits := a.emitter, slices.Clone(a.circuits)
+	a.mu.Unlock()
+	if em == nil {
+		return
+	}
+	if err := em.Emit(event.EvtAutoRelayAddrsUpdated{RelayAddrs: circuits}); err != nil {
+		log.Warn("address change not delivered", "err", err)
+	}
+}
