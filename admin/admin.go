@@ -1,0 +1,412 @@
+// Package admin lets other programs on the same machine look at a running node
+// and use it: HTTP on a unix socket that only its owner may open.
+//
+//	GET  /v1/status                    node.Status
+//	GET  /v1/events?history=1          node.EventRecord, one JSON object a line
+//	GET  /v1/ping?peer=ID&count=3      PingLine, one JSON object a line
+//	POST /v1/connect?peer=ID&service=S a byte stream (see Stream)
+//	POST /v1/listen?service=S          a byte stream with the next caller
+//	POST /v1/relays?do=VERB&…          change which relays are used (see relays.go)
+//
+// Errors are {"error": "a sentence", "kind": "…"}. Server and Client are the
+// two ends.
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/causeway-p2p/causeway/internal/logging"
+	"github.com/causeway-p2p/causeway/node"
+	"github.com/causeway-p2p/causeway/service"
+)
+
+var log = logging.For("admin")
+
+// Kind classifies an error, so that a command can say what to try.
+type Kind string
+
+const (
+	BadRequest  Kind = "bad request"
+	NotFound    Kind = "peer not found"
+	Unreachable Kind = "peer unreachable"
+	Refused     Kind = "refused"
+	Failed      Kind = "failed"
+)
+
+// Error is an error as it travels over the socket.
+type Error struct {
+	Kind    Kind   `json:"kind"`
+	Message string `json:"error"`
+}
+
+func (e *Error) Error() string { return e.Message }
+
+func kindOf(err error) Kind {
+	var (
+		refused     *service.RefusedError
+		unreachable *node.UnreachableError
+		own         *Error
+	)
+	switch {
+	case errors.As(err, &own):
+		return own.Kind
+	case errors.As(err, &refused):
+		return Refused
+	case errors.Is(err, node.ErrPeerNotFound):
+		return NotFound
+	case errors.As(err, &unreachable):
+		return Unreachable
+	case errors.Is(err, node.ErrSelf):
+		return BadRequest
+	}
+	return Failed
+}
+
+// PingLine is one line of a ping.
+type PingLine struct {
+	Seq int `json:"seq"`
+	node.Ping
+	Error *Error `json:"error,omitempty"`
+}
+
+// Server serves one node.
+type Server struct {
+	node     *node.Node
+	listener net.Listener
+	http     *http.Server
+	streams  sync.WaitGroup
+	ctx      context.Context // ends with Close, and with it all streams
+	cancel   context.CancelFunc
+	served   chan struct{}
+}
+
+// ErrInUse: another program answers on the socket.
+var ErrInUse = errors.New("another node is running here")
+
+// Serve begins to answer on a unix socket at path, mode 0600. A socket that a
+// dead program left behind is replaced.
+func Serve(n *node.Node, path string) (*Server, error) {
+	l, err := listenUnix(path)
+	if err != nil {
+		return nil, fmt.Errorf("control socket %s: %w", path, err)
+	}
+	s := &Server{node: n, listener: l, served: make(chan struct{})}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /v1/status", s.status)
+	mux.HandleFunc("GET /v1/events", s.events)
+	mux.HandleFunc("GET /v1/ping", s.ping)
+	mux.HandleFunc("POST /v1/connect", s.connect)
+	mux.HandleFunc("POST /v1/listen", s.listen)
+	mux.HandleFunc("POST /v1/relays", s.relays)
+	s.http = &http.Server{
+		Handler:           mux,
+		ReadHeaderTimeout: 5 * time.Second,
+		MaxHeaderBytes:    16 << 10,
+		BaseContext:       func(net.Listener) context.Context { return s.ctx },
+	}
+	go func() {
+		defer close(s.served)
+		if err := s.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			log.Error("control socket failed", "err", err)
+		}
+	}()
+	return s, nil
+}
+
+// listenUnix binds under another name, restricts the mode, and then moves the
+// socket into place, so that it is never there for others to open.
+func listenUnix(path string) (net.Listener, error) {
+	if err := checkPath(path); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	if c, err := new(net.Dialer).DialContext(ctx, "unix", path); err == nil {
+		c.Close()
+		return nil, ErrInUse
+	} else if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ECONNREFUSED) {
+		return nil, plain(err)
+	}
+	tmp := fmt.Sprintf("%s.%d", path, os.Getpid())
+	os.Remove(tmp)
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: tmp, Net: "unix"})
+	if err != nil {
+		return nil, plain(err)
+	}
+	l.SetUnlinkOnClose(false)
+	err = os.Chmod(tmp, 0o600)
+	if err == nil {
+		err = os.Rename(tmp, path)
+	}
+	if err != nil {
+		l.Close()
+		os.Remove(tmp)
+		return nil, err
+	}
+	return &unlinkingListener{l, path}, nil
+}
+
+// maxPath is the longest path of a control socket, in bytes. Unix sockets may
+// have 107 on Linux and 103 on others, and listenUnix first binds under a name
+// that has the PID behind it.
+const maxPath = 97
+
+// checkPath says in words what the kernel calls an invalid argument.
+func checkPath(path string) error {
+	if len(path) > maxPath {
+		return fmt.Errorf("the path has %d bytes, and a socket's may have %d", len(path), maxPath)
+	}
+	return nil
+}
+
+// unlinkingListener removes the socket under its final name.
+type unlinkingListener struct {
+	*net.UnixListener
+	path string
+}
+
+func (l *unlinkingListener) Close() error {
+	os.Remove(l.path)
+	return l.UnixListener.Close()
+}
+
+// plain takes the system call's own words out of a net.OpError.
+func plain(err error) error {
+	var se *os.SyscallError
+	if errors.As(err, &se) {
+		return se.Err
+	}
+	return err
+}
+
+// Close ends all requests and streams, and waits for them.
+func (s *Server) Close() error {
+	s.cancel()
+	err := s.http.Close()
+	<-s.served
+	s.streams.Wait()
+	return err
+}
+
+func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
+	writeJSON(w, s.node.Status())
+}
+
+func (s *Server) events(w http.ResponseWriter, r *http.Request) {
+	events := s.node.Events
+	if r.FormValue("history") != "" {
+		events = s.node.History
+	}
+	lines := newLineWriter(w)
+	for e := range events(r.Context()) {
+		rec, err := node.Record(e)
+		if err != nil {
+			log.Error("event not shown", "err", err)
+			continue
+		}
+		if lines.write(rec) != nil {
+			return
+		}
+	}
+}
+
+const (
+	// defaultCount and defaultInterval are those of ping(8), except that a
+	// count keeps scripts from hanging.
+	defaultCount    = 4
+	defaultInterval = time.Second
+	defaultTimeout  = 30 * time.Second
+)
+
+func (s *Server) ping(w http.ResponseWriter, r *http.Request) {
+	p, err := peer.Decode(r.FormValue("peer"))
+	if err != nil {
+		fail(w, &Error{BadRequest, fmt.Sprintf("%q is not a peer ID", r.FormValue("peer"))})
+		return
+	}
+	count, err1 := intValue(r, "count", defaultCount)
+	interval, err2 := durationValue(r, "interval", defaultInterval)
+	timeout, err3 := durationValue(r, "timeout", defaultTimeout)
+	if err := errors.Join(err1, err2, err3); err != nil {
+		fail(w, &Error{BadRequest, err.Error()})
+		return
+	}
+	lines := newLineWriter(w)
+	for seq := 1; count == 0 || seq <= count; seq++ {
+		start := time.Now()
+		line := PingLine{Seq: seq}
+		ctx, cancel := context.WithTimeout(r.Context(), timeout)
+		line.Ping, err = s.node.Ping(ctx, p)
+		cancel()
+		if err != nil {
+			line.Error = &Error{kindOf(err), err.Error()}
+		}
+		if lines.write(line) != nil || r.Context().Err() != nil || kindOf(err) == BadRequest && err != nil {
+			return
+		}
+		if seq == count {
+			return
+		}
+		select {
+		case <-time.After(interval - time.Since(start)):
+		case <-r.Context().Done():
+			return
+		}
+	}
+}
+
+// connect opens a service and hands the stream over.
+func (s *Server) connect(w http.ResponseWriter, r *http.Request) {
+	p, err := peer.Decode(r.FormValue("peer"))
+	if err != nil {
+		fail(w, &Error{BadRequest, fmt.Sprintf("%q is not a peer ID", r.FormValue("peer"))})
+		return
+	}
+	timeout, err := durationValue(r, "timeout", defaultTimeout)
+	if err != nil {
+		fail(w, &Error{BadRequest, err.Error()})
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), timeout)
+	defer cancel()
+	conn, err := s.node.Dial(ctx, p, r.FormValue("service"))
+	if err != nil {
+		fail(w, &Error{kindOf(err), err.Error()})
+		return
+	}
+	s.handOver(w, func(ctx context.Context, st *Stream) { carry(ctx, st, conn) })
+}
+
+// listen offers a service and hands over the first stream that comes.
+func (s *Server) listen(w http.ResponseWriter, r *http.Request) {
+	name := r.FormValue("service")
+	if err := service.CheckName(name); err != nil {
+		fail(w, &Error{BadRequest, err.Error()})
+		return
+	}
+	l, err := s.node.Listen(name)
+	if err != nil {
+		fail(w, &Error{Failed, err.Error()})
+		return
+	}
+	s.handOver(w, func(ctx context.Context, st *Stream) {
+		// The command may give up while it waits, or we may be closed.
+		go func() { st.waitClosed(); l.Close() }()
+		c, err := l.Accept()
+		l.Close() // one stream a request; others find nobody
+		if err == nil {
+			carry(ctx, st, c.(*service.Conn))
+		}
+	})
+}
+
+// handOver takes the connection out of HTTP's hands and lets f have it.
+func (s *Server) handOver(w http.ResponseWriter, f func(context.Context, *Stream)) {
+	rc := http.NewResponseController(w)
+	w.Header().Set("Connection", "Upgrade")
+	w.Header().Set("Upgrade", streamProtocol)
+	w.WriteHeader(http.StatusSwitchingProtocols)
+	conn, buf, err := rc.Hijack()
+	if err != nil {
+		log.Error("stream not handed over", "err", err)
+		return
+	}
+	s.streams.Add(1)
+	defer s.streams.Done()
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Time{}); err != nil {
+		return
+	}
+	st := newStream(readWriteCloser{buf.Reader, conn})
+	defer context.AfterFunc(s.ctx, func() { conn.Close() })()
+	defer st.Close() // also ends what waits for it
+	f(s.ctx, st)
+}
+
+type readWriteCloser struct {
+	io.Reader
+	net.Conn
+}
+
+func (r readWriteCloser) Read(p []byte) (int, error) { return r.Reader.Read(p) }
+
+func intValue(r *http.Request, name string, def int) (int, error) {
+	v := r.FormValue(name)
+	if v == "" {
+		return def, nil
+	}
+	n, err := strconv.Atoi(v)
+	if err != nil || n < 0 {
+		return 0, fmt.Errorf("%s %q is not a number of 0 or more", name, v)
+	}
+	return n, nil
+}
+
+func durationValue(r *http.Request, name string, def time.Duration) (time.Duration, error) {
+	v := r.FormValue(name)
+	if v == "" {
+		return def, nil
+	}
+	d, err := time.ParseDuration(v)
+	if err != nil || d <= 0 {
+		return 0, fmt.Errorf("%s %q is not a time like 500ms or 10s", name, v)
+	}
+	return d, nil
+}
+
+func writeJSON(w http.ResponseWriter, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	if err := json.NewEncoder(w).Encode(v); err != nil {
+		log.Debug("answer not sent", "err", err)
+	}
+}
+
+func fail(w http.ResponseWriter, e *Error) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(map[Kind]int{
+		BadRequest: http.StatusBadRequest, NotFound: http.StatusNotFound,
+		Refused: http.StatusForbidden, Unreachable: http.StatusBadGateway,
+		Failed: http.StatusInternalServerError,
+	}[e.Kind])
+	if err := json.NewEncoder(w).Encode(e); err != nil {
+		log.Debug("answer not sent", "err", err)
+	}
+}
+
+// lineWriter sends one JSON object a line, each at once.
+type lineWriter struct {
+	enc *json.Encoder
+	rc  *http.ResponseController
+}
+
+func newLineWriter(w http.ResponseWriter) *lineWriter {
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	w.WriteHeader(http.StatusOK)
+	l := &lineWriter{json.NewEncoder(w), http.NewResponseController(w)}
+	if err := l.rc.Flush(); err != nil {
+		log.Debug("answer not sent", "err", err)
+	}
+	return l
+}
+
+func (l *lineWriter) write(v any) error {
+	if err := l.enc.Encode(v); err != nil {
+		return err
+	}
+	return l.rc.Flush()
+}

@@ -1,0 +1,154 @@
+package admin
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/causeway-p2p/causeway/node"
+)
+
+// Client talks to a running node.
+type Client struct{ http *http.Client }
+
+// ErrNotRunning: nobody answers on the socket.
+var ErrNotRunning = errors.New("no node is running here")
+
+// Open looks for a running node on the socket at path.
+func Open(ctx context.Context, path string) (*Client, error) {
+	if err := checkPath(path); err != nil {
+		return nil, fmt.Errorf("control socket %s: %w", path, err)
+	}
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", path)
+	}
+	c, err := dial(ctx, "", "")
+	switch {
+	case err == nil:
+		c.Close()
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
+		return nil, fmt.Errorf("%w (nobody answers on %s)", ErrNotRunning, path)
+	default:
+		return nil, fmt.Errorf("control socket %s: %w", path, plain(err))
+	}
+	return &Client{&http.Client{Transport: &http.Transport{DialContext: dial}}}, nil
+}
+
+// Close lets go of idle connections.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
+// Status asks for the node's status.
+func (c *Client) Status(ctx context.Context) (node.Status, error) {
+	var s node.Status
+	resp, err := c.do(ctx, http.MethodGet, "/v1/status", nil)
+	if err != nil {
+		return s, err
+	}
+	defer resp.Body.Close()
+	if err := json.NewDecoder(resp.Body).Decode(&s); err != nil {
+		return s, fmt.Errorf("control socket: %w", err)
+	}
+	return s, nil
+}
+
+// Events calls f with the node's past and future events until it returns
+// false, ctx ends, or the node stops.
+func (c *Client) Events(ctx context.Context, f func(node.EventRecord) bool) error {
+	return lines(ctx, c, "/v1/events", url.Values{"history": {"1"}}, f)
+}
+
+// Ping pings a peer count times (0: until ctx ends) and calls f with each
+// outcome until it returns false.
+func (c *Client) Ping(ctx context.Context, p peer.ID, count int, interval, timeout time.Duration, f func(PingLine) bool) error {
+	return lines(ctx, c, "/v1/ping", url.Values{
+		"peer": {p.String()}, "count": {strconv.Itoa(count)},
+		"interval": {interval.String()}, "timeout": {timeout.String()},
+	}, f)
+}
+
+// lines reads a stream of JSON objects.
+func lines[T any](ctx context.Context, c *Client, path string, q url.Values, f func(T) bool) error {
+	resp, err := c.do(ctx, http.MethodGet, path, q)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	dec := json.NewDecoder(resp.Body)
+	for {
+		var v T
+		if err := dec.Decode(&v); errors.Is(err, io.EOF) || ctx.Err() != nil {
+			return ctx.Err()
+		} else if err != nil {
+			return fmt.Errorf("the node stopped answering: %w", err)
+		}
+		if !f(v) {
+			return nil
+		}
+	}
+}
+
+// Connect opens a service of a peer.
+func (c *Client) Connect(ctx context.Context, p peer.ID, service string, timeout time.Duration) (*Stream, error) {
+	return c.stream(ctx, "/v1/connect", url.Values{
+		"peer": {p.String()}, "service": {service}, "timeout": {timeout.String()},
+	})
+}
+
+// Listen offers a service; the stream is that of the first caller, which
+// Stream.Peer waits for.
+func (c *Client) Listen(ctx context.Context, service string) (*Stream, error) {
+	return c.stream(ctx, "/v1/listen", url.Values{"service": {service}})
+}
+
+func (c *Client) stream(ctx context.Context, path string, q url.Values) (*Stream, error) {
+	resp, err := c.do(ctx, http.MethodPost, path, q)
+	if err != nil {
+		return nil, err
+	}
+	rw, ok := resp.Body.(io.ReadWriteCloser)
+	if !ok || resp.StatusCode != http.StatusSwitchingProtocols {
+		resp.Body.Close()
+		return nil, errors.New("control socket: the node did not hand the stream over")
+	}
+	return newStream(rw), nil
+}
+
+func (c *Client) do(ctx context.Context, method, path string, q url.Values) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, "http://node"+path+"?"+q.Encode(), nil)
+	if err != nil {
+		return nil, err
+	}
+	if path == "/v1/connect" || path == "/v1/listen" {
+		req.Header.Set("Connection", "Upgrade")
+		req.Header.Set("Upgrade", streamProtocol)
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		return nil, fmt.Errorf("control socket: %w", plain(err))
+	}
+	if resp.StatusCode >= 300 {
+		defer resp.Body.Close()
+		var e Error
+		body := bufio.NewReader(io.LimitReader(resp.Body, 64<<10))
+		if err := json.NewDecoder(body).Decode(&e); err != nil || e.Message == "" {
+			return nil, fmt.Errorf("control socket: the node answers %s", resp.Status)
+		}
+		return nil, &e
+	}
+	return resp, nil
+}

@@ -1,0 +1,95 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/causeway-p2p/causeway/admin"
+	"github.com/causeway-p2p/causeway/internal/cli"
+)
+
+func newPing(o *options) *cobra.Command {
+	var (
+		count             int
+		interval, timeout time.Duration
+		asJSON            bool
+	)
+	cmd := &cobra.Command{
+		Use:   "ping PEER",
+		Short: "Find a peer by its ID, connect, and show the path of each ping",
+		Args:  cli.Args("PEER"),
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			id, err := parsePeer(args[0])
+			if err != nil {
+				return err
+			}
+			s, err := o.open(cmd, true)
+			if err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, s.close()) }()
+			p := pinger{out: cmd.OutOrStdout(), json: asJSON}
+			err = s.Ping(cmd.Context(), id, count, interval, timeout, p.line)
+			if err != nil && cmd.Context().Err() == nil {
+				return explain(err)
+			}
+			return p.verdict()
+		},
+	}
+	f := cmd.Flags()
+	f.IntVarP(&count, "count", "c", 4, "how many pings (0: until Ctrl-C)")
+	f.DurationVarP(&interval, "interval", "i", time.Second, "time between two pings")
+	f.DurationVarP(&timeout, "timeout", "t", 30*time.Second, "how long to try for each")
+	f.BoolVar(&asJSON, "json", false, "print each ping as a JSON object")
+	return cmd
+}
+
+// pinger prints pings and counts them.
+type pinger struct {
+	out      io.Writer
+	json     bool
+	answered int
+	last     error
+}
+
+func (p *pinger) line(l admin.PingLine) bool {
+	if l.Error != nil {
+		p.last = l.Error
+	} else {
+		p.answered++
+	}
+	switch {
+	case p.json:
+		if err := json.NewEncoder(p.out).Encode(l); err != nil {
+			p.last = err
+			return false
+		}
+	case l.Error != nil:
+		fmt.Fprintf(p.out, "%3d  no answer: %s\n", l.Seq, l.Error)
+	default:
+		fmt.Fprintf(p.out, "%3d  %-32s %s\n", l.Seq, l.Path, duration(l.RTT))
+	}
+	return true
+}
+
+// verdict is an error if nobody answered.
+func (p *pinger) verdict() error {
+	if p.answered > 0 || p.last == nil {
+		return nil
+	}
+	return explain(p.last)
+}
+
+// duration prints a round trip time with as many digits as it deserves.
+func duration(d time.Duration) string {
+	ms := float64(d) / float64(time.Millisecond)
+	if ms < 10 {
+		return fmt.Sprintf("%.1f ms", ms)
+	}
+	return fmt.Sprintf("%.0f ms", ms)
+}

@@ -1,0 +1,121 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	ma "github.com/multiformats/go-multiaddr"
+	"github.com/spf13/cobra"
+
+	"github.com/causeway-p2p/causeway/internal/cli"
+	"github.com/causeway-p2p/causeway/node"
+	"github.com/causeway-p2p/causeway/relay"
+)
+
+// options are relayd's flags.
+type options struct {
+	cli.NodeFlags
+	relay    string
+	dev      bool
+	quiet    bool
+	drain    time.Duration
+	limits   relay.Limits
+	siblings []string
+
+	defaultDir bool // the data directory is where "peer --dev" looks
+}
+
+// Where relayd listens: TCP and WebSocket share a port.
+var (
+	listenAll = []string{
+		"/ip4/0.0.0.0/tcp/4001", "/ip6/::/tcp/4001",
+		"/ip4/0.0.0.0/tcp/4001/ws", "/ip6/::/tcp/4001/ws",
+		"/ip4/0.0.0.0/udp/4001/quic-v1", "/ip6/::/udp/4001/quic-v1",
+	}
+	listenLoopback = []string{
+		"/ip4/127.0.0.1/tcp/4001", "/ip4/127.0.0.1/tcp/4001/ws", "/ip4/127.0.0.1/udp/4001/quic-v1",
+	}
+)
+
+func (o *options) add(root *cobra.Command) {
+	fs := root.PersistentFlags()
+	o.NodeFlags.Add(fs, "relayd", listenAll)
+	fs = root.Flags()
+	fs.StringVar(&o.relay, "relay", string(relay.Auto), "when to serve: auto (while the internet can dial us), on, off")
+	fs.BoolVar(&o.dev, "dev", false, "serve on loopback at once, on a network named \"dev\"")
+	fs.BoolVar(&o.quiet, "quiet", false, "print nothing but errors")
+	fs.DurationVar(&o.drain, "drain", 10*time.Second, "how long circuits may run on after the first Ctrl-C")
+	fs.StringSliceVar(&o.siblings, "sibling", nil, "address of another relay that peers go to when this one stops (repeatable)")
+	fs.IntVar(&o.limits.Reservations, "max-reservations", 1024, "peers that may hold a reservation at a time")
+	fs.IntVar(&o.limits.ReservationsPerIP, "max-reservations-per-ip", 32, "the same from one IP address")
+	fs.IntVar(&o.limits.ReservationsPerASN, "max-reservations-per-asn", 256, "the same from one autonomous system")
+	fs.IntVar(&o.limits.CircuitsPerPeer, "max-circuits-per-peer", 64, "circuits of one peer at a time")
+	fs.DurationVar(&o.limits.ReservationTTL, "reservation-ttl", time.Hour, "how long a reservation holds unless refreshed")
+	fs.DurationVar(&o.limits.CircuitTime, "circuit-time", time.Hour, "how long a circuit may last (-1ns: unlimited)")
+	fs.Int64Var(&o.limits.CircuitBytes, "circuit-bytes", 256<<20, "bytes a circuit may carry each way (-1: unlimited)")
+}
+
+// config turns the flags into a node's configuration.
+func (o *options) config(cmd *cobra.Command) (node.Config, error) {
+	o.defaultDir = o.DataDir == ""
+	mode, err := relay.ParseMode(o.relay)
+	if err != nil {
+		return node.Config{}, cli.Usage(err, "--relay auto")
+	}
+	if o.dev {
+		if !cmd.Flags().Changed("listen") {
+			o.Listen = listenLoopback
+		}
+		if !cmd.Flags().Changed("network") {
+			o.Network = "dev"
+		}
+		mode, o.AllowPrivate = relay.On, true
+	}
+	cfg, err := o.NodeFlags.Config(cmd.Context())
+	if err != nil {
+		return cfg, err
+	}
+	if cfg.Siblings, err = cli.ParsePeers("--sibling", o.siblings); err != nil {
+		return cfg, cli.Usage(err, "--sibling /ip4/203.0.113.7/udp/4001/quic-v1/p2p/12D3…")
+	}
+	cfg.Server, cfg.Relay, cfg.RelayLimits = true, mode, o.limits
+	cfg.Relays = -1 // a relay that cannot be dialled is no relay; it does not seek others
+	cfg.NoHolePunching = true
+	return cfg, nil
+}
+
+// peerCommand is the line that joins a peer to this relay's network.
+func (o *options) peerCommand(s node.Status) string {
+	if o.dev && o.defaultDir {
+		return "peer up --dev"
+	}
+	var b strings.Builder
+	b.WriteString("peer up")
+	if s.Network != node.PublicNetwork {
+		fmt.Fprintf(&b, " --network %s", s.Network)
+	}
+	if o.AllowPrivate {
+		b.WriteString(" --allow-private")
+	}
+	if a := bestAddr(s.Addrs); a != "" && s.Network != node.PublicNetwork {
+		fmt.Fprintf(&b, " --bootstrap %s/p2p/%s", a, s.ID)
+	}
+	return b.String()
+}
+
+// bestAddr picks the address that most peers can use: announced or public
+// before private, QUIC before the rest.
+func bestAddr(addrs []string) string {
+	best, bestRank := "", -1
+	for _, s := range addrs {
+		a, err := ma.NewMultiaddr(s)
+		if err != nil {
+			continue
+		}
+		if r := rank(a); r > bestRank {
+			best, bestRank = s, r
+		}
+	}
+	return best
+}

@@ -1,0 +1,139 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/BurntSushi/toml"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// Settings lets every flag of a command also be set by the environment
+// (PREFIX_FLAG_NAME) and by a TOML file (flag-name = value), in this order:
+// flag, environment, file, default.
+type Settings struct {
+	prefix string
+	file   string
+}
+
+// AddSettings adds the --config flag and reads all sources before the command
+// runs. The prefix is that of the environment variables.
+func AddSettings(root *cobra.Command, prefix string) {
+	s := &Settings{prefix: prefix}
+	root.PersistentFlags().StringVar(&s.file, "config", "", "TOML file with settings, named like the flags")
+	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return s.apply(cmd) }
+}
+
+// EnvName is the environment variable of a flag.
+func (s *Settings) envName(flag string) string {
+	return s.prefix + "_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+}
+
+// notSettings are flags that only make sense on the command line.
+var notSettings = []string{"help", "version", "config"}
+
+func (s *Settings) apply(cmd *cobra.Command) error {
+	flags := cmd.Flags()
+	file := s.file
+	if v := os.Getenv(s.envName("config")); file == "" && v != "" {
+		file = v
+	}
+	values, err := s.read(file, cmd)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	flags.VisitAll(func(f *pflag.Flag) {
+		if f.Changed || slices.Contains(notSettings, f.Name) {
+			return
+		}
+		if v, ok := os.LookupEnv(s.envName(f.Name)); ok {
+			if err := setAll(f, splitList(f, v)); err != nil {
+				errs = append(errs, fmt.Errorf("environment variable %s: %w", s.envName(f.Name), err))
+			}
+			return
+		}
+		if v, ok := values[f.Name]; ok {
+			if err := setAll(f, v); err != nil {
+				errs = append(errs, fmt.Errorf("%s in %s: %w", f.Name, file, err))
+			}
+		}
+	})
+	if len(errs) > 0 {
+		return Usage(errors.Join(errs...), "%s --help", cmd.CommandPath())
+	}
+	return nil
+}
+
+// setAll sets a flag to one value, or to each of a list.
+func setAll(f *pflag.Flag, values []string) error {
+	if sv, ok := f.Value.(pflag.SliceValue); ok {
+		f.Changed = true
+		return sv.Replace(values)
+	}
+	if len(values) != 1 {
+		return fmt.Errorf("want one value, got %d", len(values))
+	}
+	f.Changed = true
+	return f.Value.Set(values[0])
+}
+
+func splitList(f *pflag.Flag, v string) []string {
+	if _, ok := f.Value.(pflag.SliceValue); !ok {
+		return []string{v}
+	}
+	return strings.FieldsFunc(v, func(r rune) bool { return r == ',' || r == ' ' })
+}
+
+// read reads the file: flag names with strings, numbers, booleans or lists.
+func (s *Settings) read(path string, cmd *cobra.Command) (map[string][]string, error) {
+	if path == "" {
+		return nil, nil
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			err = fmt.Errorf("config file %s does not exist", path)
+		}
+		return nil, Usage(err, "another --config, or none")
+	}
+	var raw map[string]any
+	if err := toml.Unmarshal(data, &raw); err != nil {
+		return nil, Usage(fmt.Errorf("config file %s: %w", path, err), `lines like  network = "demo"`)
+	}
+	out := make(map[string][]string)
+	for name, v := range raw {
+		if !s.known(cmd.Root(), name) {
+			return nil, Usage(fmt.Errorf("config file %s: unknown setting %q", path, name), "%s --help lists the settings", cmd.CommandPath())
+		}
+		switch v := v.(type) {
+		case []any:
+			for _, e := range v {
+				out[name] = append(out[name], fmt.Sprint(e))
+			}
+		case map[string]any:
+			return nil, Usage(fmt.Errorf("config file %s: %q is a table, want a value", path, name), `lines like  network = "demo"`)
+		default:
+			out[name] = []string{fmt.Sprint(v)}
+		}
+	}
+	return out, nil
+}
+
+// known reports whether any command of the program has the flag: one file
+// serves them all.
+func (s *Settings) known(root *cobra.Command, name string) bool {
+	if slices.Contains(notSettings, name) {
+		return false
+	}
+	found := root.PersistentFlags().Lookup(name) != nil || root.Flags().Lookup(name) != nil
+	for _, c := range root.Commands() {
+		found = found || c.Flags().Lookup(name) != nil || c.PersistentFlags().Lookup(name) != nil
+	}
+	return found
+}
