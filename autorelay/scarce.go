@@ -60,7 +60,9 @@ func (a *AutoRelay) feel(ctx context.Context, now time.Time) {
 		return
 	}
 	for range scarceAfter {
-		r := a.pick(now, func(r *relay) bool { return r.failures == 0 && r.wish == NoWish })
+		// One that was full before is as good to ask as any: where there are
+		// few relays, there may be no other.
+		r := a.pick(now, func(r *relay) bool { return (r.failures == 0 || r.reason == Full) && r.wish == NoWish })
 		if r == nil {
 			return
 		}
