@@ -11,17 +11,14 @@
 package notice
 
 import (
-	"slices"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
 
-	"github.com/causeway-p2p/causeway/internal/logging"
+	"github.com/causeway-p2p/causeway/internal/oneshot"
 )
-
-var log = logging.For("notice")
 
 // Protocol is the protocol ID.
 const Protocol protocol.ID = "/causeway/relay-notice/1.0.0"
@@ -55,7 +52,4 @@ type Load struct {
 }
 
 // Speaks tells whether a peer said in identify that it receives notices.
-func Speaks(h host.Host, p peer.ID) bool {
-	spoken, err := h.Peerstore().SupportsProtocols(p, Protocol)
-	return err == nil && slices.Contains(spoken, Protocol)
-}
+func Speaks(h host.Host, p peer.ID) bool { return oneshot.Speaks(h, p, Protocol) }

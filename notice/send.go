@@ -10,6 +10,8 @@ import (
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/causeway-p2p/causeway/internal/oneshot"
 )
 
 // sendTimeout bounds a notice in all, on a slow path too. Those who send to
@@ -20,36 +22,14 @@ const sendTimeout = 5 * time.Second
 // never dials, and leaves alone a peer that did not say in identify that it
 // takes notices. It gives up after 5 seconds, or when ctx ends.
 func Send(ctx context.Context, h host.Host, p peer.ID, n Notice) error {
-	if err := send(ctx, h, p, n); err != nil {
+	data, err := encode(n)
+	if err == nil {
+		err = oneshot.Call(ctx, h, p, Protocol, sendTimeout, func(s network.Stream) error { return deliver(s, data) })
+	}
+	if err != nil {
 		return fmt.Errorf("notice to %s: %w", p, err)
 	}
 	return nil
-}
-
-func send(ctx context.Context, h host.Host, p peer.ID, n Notice) error {
-	data, err := encode(n)
-	if err != nil {
-		return err
-	}
-	if !Speaks(h, p) {
-		return fmt.Errorf("the peer does not speak %s", Protocol)
-	}
-	ctx, cancel := context.WithTimeout(ctx, sendTimeout)
-	defer cancel()
-	s, err := h.NewStream(network.WithNoDial(ctx, "relay notice"), p, Protocol)
-	if err != nil {
-		return err
-	}
-	stop := context.AfterFunc(ctx, func() { s.Reset() })
-	err = deliver(s, data)
-	if !stop() {
-		return ctx.Err() // and not what the reset looks like
-	}
-	if err != nil {
-		s.Reset()
-		return err
-	}
-	return s.Close()
 }
 
 // deliver writes, and waits until the other side has read: a relay that stops
