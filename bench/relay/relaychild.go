@@ -1,0 +1,178 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"regexp"
+	"runtime"
+	"runtime/pprof"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
+	rcmgr "github.com/libp2p/go-libp2p/p2p/host/resource-manager"
+	ma "github.com/multiformats/go-multiaddr"
+)
+
+// relaySpec is what both relays are given alike.
+type relaySpec struct {
+	// Reservations is how many it may hold, and Circuits how many one peer may
+	// have open.
+	Reservations int `json:"reservations"`
+	Circuits     int `json:"circuits"`
+	// BytesPerSecond caps what is relayed altogether, where a relay can do
+	// that. If zero, nothing is capped.
+	BytesPerSecond int64 `json:"bytes_per_second"`
+}
+
+// served is a relay that serves.
+type served struct {
+	host host.Host
+	// hold makes it hold n reservations, of peers 0 to n-1, without them.
+	hold func(ctx context.Context, n int) error
+	// step matches the functions that change the reservations, without the
+	// voucher, the messages and the stream.
+	step *regexp.Regexp
+	// capped tells that BytesPerSecond is kept.
+	capped bool
+	close  func() error
+}
+
+// relayInfo is what clients need to know.
+type relayInfo struct {
+	ID     string   `json:"id"`
+	Addrs  []string `json:"addrs"`
+	Capped bool     `json:"capped"`
+}
+
+// relayChild is a relay in a process of its own.
+type relayChild struct {
+	profiler
+	start func(context.Context, relaySpec) (*served, error)
+	relay *served
+}
+
+func newRelayChild(start func(context.Context, relaySpec) (*served, error)) *relayChild {
+	return &relayChild{start: start}
+}
+
+func (c *relayChild) actions() actions {
+	return actions{
+		"start":     action(c.serve),
+		"usage":     action(measureUsage),
+		"profile":   action(c.begin),
+		"unprofile": action(c.end),
+		"hold":      action(c.hold),
+		"reserve":   action(c.reserve),
+	}
+}
+
+func (c *relayChild) serve(ctx context.Context, spec relaySpec) (relayInfo, error) {
+	r, err := c.start(ctx, spec)
+	if err != nil {
+		return relayInfo{}, err
+	}
+	c.relay = r
+	info := relayInfo{ID: r.host.ID().String(), Capped: r.capped}
+	for _, a := range r.host.Network().ListenAddresses() {
+		info.Addrs = append(info.Addrs, a.String())
+	}
+	return info, nil
+}
+
+// listenAddrs are what both relays listen on, at ports of the kernel's choice.
+func listenAddrs() []ma.Multiaddr {
+	return []ma.Multiaddr{
+		ma.StringCast("/ip4/127.0.0.1/tcp/0"),
+		ma.StringCast("/ip4/127.0.0.1/udp/0/quic-v1"),
+		ma.StringCast("/ip4/127.0.0.1/tcp/0/ws"),
+	}
+}
+
+// unlimitedResources counts everything and refuses nothing: the default limits
+// are made for strangers from many addresses.
+func unlimitedResources() (network.ResourceManager, error) {
+	return rcmgr.NewResourceManager(rcmgr.NewFixedLimiter(rcmgr.InfiniteLimits))
+}
+
+func (c *relayChild) hold(ctx context.Context, n int) (none, error) {
+	return none{}, c.relay.hold(ctx, n)
+}
+
+// reserveArgs ask for RESERVEs while Held reservations are held.
+type reserveArgs struct {
+	Held    int     `json:"held"`
+	Seconds float64 `json:"seconds"`
+	Profile string  `json:"profile"`
+}
+
+// reserveResult tells what one RESERVE cost.
+type reserveResult struct {
+	Count int     `json:"count"`
+	CPU   float64 `json:"cpu_us"`  // of the process, for one
+	Step  float64 `json:"step_us"` // of that, for the change of state
+}
+
+// reserve refreshes reservations that are held, one after the other, through
+// the relay's own handler.
+func (c *relayChild) reserve(ctx context.Context, a reserveArgs) (reserveResult, error) {
+	var r reserveResult
+	hop, err := hopHandler(c.relay.host)
+	if err != nil {
+		return r, err
+	}
+	// A few thousand peers in turn, so that the caches are as cold as they are
+	// in life.
+	peers := make([]*ghost, min(a.Held, 4096))
+	for i := range peers {
+		peers[i] = newGhost(i * (a.Held / len(peers)))
+	}
+	runtime.GC()
+	var profile bytes.Buffer
+	before, err := cpuSeconds()
+	if err != nil {
+		return r, err
+	}
+	if err := pprof.StartCPUProfile(&profile); err != nil {
+		return r, err
+	}
+	for end := time.Now().Add(time.Duration(a.Seconds * float64(time.Second))); time.Now().Before(end); r.Count++ {
+		if err := peers[r.Count%len(peers)].reserve(ctx, hop); err != nil {
+			pprof.StopCPUProfile()
+			return r, fmt.Errorf("reservation %d: %w", r.Count, err)
+		}
+	}
+	pprof.StopCPUProfile()
+	after, err := cpuSeconds()
+	if err != nil {
+		return r, err
+	}
+	r.CPU = (after - before) * 1e6 / float64(r.Count)
+	share, err := shareOf(profile.Bytes(), c.relay.step)
+	if err != nil {
+		return r, fmt.Errorf("profile: %w", err)
+	}
+	r.Step = share * r.CPU
+	if a.Profile != "" {
+		err = os.WriteFile(a.Profile, profile.Bytes(), 0o644)
+	}
+	return r, err
+}
+
+// holdByAsking makes a relay hold n reservations through its own handler.
+func holdByAsking(h host.Host) func(context.Context, int) error {
+	return func(ctx context.Context, n int) error {
+		hop, err := hopHandler(h)
+		if err != nil {
+			return err
+		}
+		for i := range n {
+			if err := newGhost(i).reserve(ctx, hop); err != nil {
+				return fmt.Errorf("reservation %d: %w", i, err)
+			}
+		}
+		return nil
+	}
+}
