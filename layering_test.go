@@ -15,9 +15,10 @@ const module = "github.com/causeway-p2p/causeway"
 // (examples, tools) may import whatever they like, but nobody here them.
 var floors = [][]string{
 	{"internal/logging"},
-	// What relays tell the peers that rely on them: relay sends it and the
-	// other side receives it, and these two must not know each other.
-	{"notice"},
+	// What relays and the peers that rely on them tell each other: one side
+	// sends it and the other receives it, and these two must not know each
+	// other.
+	{"notice", "auth"},
 	{"reachability", "autorelay", "discovery", "relay", "service"},
 	{"node"},
 	{"admin"},
