@@ -1,0 +1,215 @@
+package fastconn
+
+import (
+	"net"
+	"os"
+	"sync"
+	"time"
+)
+
+const (
+	// flushSize is how much is given to the security layer at once, at most,
+	// and how much may wait meanwhile: yamux's largest frame (go-yamux v5.1,
+	// MaxMessageSize), so that its write timeout allows for as slow a network
+	// as without us.
+	flushSize = 64 << 10
+	// directSize is from where a write that nothing is ahead of goes out on
+	// the caller's goroutine: the copy would cost more than waiting for
+	// company could save.
+	directSize = 16 << 10
+	// closeWait is how long Close waits for what was accepted: as long as
+	// yamux gives its own last word (go-yamux v5.1, goAwayWaitTime).
+	closeWait = 100 * time.Millisecond
+)
+
+// Conn is a secured connection whose writes are combined: while one is under
+// way those that follow gather, and leave as the next.
+//
+//	        Write: small            flush: nothing gathered
+//	┌─────┐ ──────────────▶ ┌──────┐ ──────────────▶ ┌─────┐
+//	│ idle│                 │ busy │ ◀─┐ Write:      │ idle│
+//	└─────┘ ──────────────▶ └──────┘ ──┘ gather,     └─────┘
+//	        Write: large,            or wait for room
+//	        on its own goroutine
+//
+// A Write that returned has been accepted, not sent: if sending fails, the
+// connection is closed, and the next Write returns the error.
+type Conn struct {
+	net.Conn // the security layer
+	wire     *wire
+	backlog  backlog
+
+	mu       sync.Mutex    // guards the fields below
+	changed  sync.Cond     // on mu: room, idle, err
+	busy     bool          // a write is under way, or about to be
+	queue    []byte        // what gathers meanwhile; empty unless busy
+	frames   int           // Writes in queue
+	err      error         // why nothing can be written any more
+	deadline time.Time     // for Write
+	timeout  time.Duration // for each send
+	armed    time.Time     // the deadline of the security layer
+	closing  bool
+}
+
+var queues = sync.Pool{New: func() any { return new([flushSize]byte) }}
+
+// combine puts a Conn over a security layer. If that is not one of ours the
+// records of a write are not combined, which is all that is missing.
+func combine(c net.Conn) *Conn {
+	cc := &Conn{Conn: c}
+	cc.changed.L = &cc.mu
+	if s, ok := c.(*secured); ok {
+		cc.wire = s.wire
+	}
+	return cc
+}
+
+// Write accepts p, which is one frame of the muxer.
+func (c *Conn) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for c.err == nil && !c.closing && c.busy && len(c.queue)+len(p) > flushSize {
+		c.changed.Wait()
+	}
+	switch {
+	case c.err != nil:
+		return 0, c.err
+	case c.closing:
+		return 0, net.ErrClosed
+	}
+	if !c.deadline.IsZero() && !time.Now().Before(c.deadline) {
+		return 0, os.ErrDeadlineExceeded
+	}
+	if !c.busy && len(p) >= directSize {
+		c.busy = true
+		c.sendLocked(p, 1)
+		if c.busy = len(c.queue) > 0; c.busy {
+			go c.flush()
+		}
+		if c.err != nil {
+			return 0, c.err
+		}
+		return len(p), nil
+	}
+	if c.queue == nil {
+		c.queue = queues.Get().(*[flushSize]byte)[:0]
+	}
+	c.queue = append(c.queue, p...)
+	c.frames++
+	if !c.busy {
+		// The new goroutine runs when this one has nothing more to write, or
+		// at once if a processor is idle. Close waits for it.
+		c.busy = true
+		go c.flush()
+	}
+	return len(p), nil
+}
+
+// flush sends what gathers until there is nothing.
+func (c *Conn) flush() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for len(c.queue) > 0 {
+		q, frames := c.queue, c.frames
+		c.queue, c.frames = nil, 0
+		if c.err == nil {
+			c.sendLocked(q, frames)
+		}
+		queues.Put((*[flushSize]byte)(q[:flushSize]))
+	}
+	c.busy = false
+	c.changed.Broadcast()
+}
+
+// sendLocked gives p to the security layer, without the lock meanwhile.
+func (c *Conn) sendLocked(p []byte, frames int) {
+	c.armLocked()
+	c.mu.Unlock()
+	err := c.send(p)
+	if err != nil {
+		// Nobody may come to write again, so the reader has to learn of it.
+		c.abort()
+		c.backlog.close()
+	} else {
+		c.backlog.sent(len(p) - frames*frameHeader)
+	}
+	c.mu.Lock()
+	if c.err == nil {
+		c.err = err
+	}
+	c.changed.Broadcast()
+}
+
+// send writes p in one go, if that is for us to arrange.
+func (c *Conn) send(p []byte) error {
+	if c.wire == nil {
+		_, err := c.Conn.Write(p)
+		return err
+	}
+	c.wire.cork()
+	_, err := c.Conn.Write(p)
+	if uncorkErr := c.wire.uncork(); err == nil {
+		err = uncorkErr
+	}
+	return err
+}
+
+// armLocked gives the next send as much time as Write was given, if half of
+// that has passed since: accepted early, it may have waited its turn.
+func (c *Conn) armLocked() {
+	if c.timeout <= 0 || c.closing {
+		return
+	}
+	now := time.Now()
+	if c.armed.Sub(now) < c.timeout/2 {
+		c.armed = now.Add(c.timeout)
+		_ = c.Conn.SetWriteDeadline(c.armed)
+	}
+}
+
+// abort closes the network connection: whatever waits for it, ends.
+func (c *Conn) abort() {
+	if c.wire != nil {
+		c.wire.Close()
+	} else {
+		c.Conn.Close()
+	}
+}
+
+// SetWriteDeadline sets until when Write may be called, and with that how long
+// each send may take, on the goroutine of a Write or later.
+func (c *Conn) SetWriteDeadline(t time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.deadline, c.armed, c.timeout = t, t, 0
+	if !t.IsZero() {
+		c.timeout = time.Until(t)
+	}
+	return c.Conn.SetWriteDeadline(t)
+}
+
+// SetDeadline sets both deadlines.
+func (c *Conn) SetDeadline(t time.Time) error {
+	if err := c.SetWriteDeadline(t); err != nil {
+		return err
+	}
+	return c.SetReadDeadline(t)
+}
+
+// Close sends what was accepted, for which it takes up to 100 ms, and closes
+// the connection.
+func (c *Conn) Close() error {
+	c.mu.Lock()
+	c.closing = true
+	c.changed.Broadcast()
+	if c.busy {
+		late := time.AfterFunc(closeWait, c.abort)
+		for c.busy {
+			c.changed.Wait()
+		}
+		late.Stop()
+	}
+	c.mu.Unlock()
+	c.backlog.close()
+	return c.Conn.Close()
+}

@@ -1,0 +1,75 @@
+package fastconn
+
+import (
+	"context"
+	"net"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/p2p/muxer/yamux"
+)
+
+// frameHeader is the size of yamux's frame header. A Write of a session is one
+// frame, and whatever follows the header is stream data (go-yamux v5.1,
+// session.go, sendMsg).
+const frameHeader = 12
+
+// Muxer is libp2p's yamux over combined writes, for libp2p.Muxer(yamux.ID, …).
+var Muxer network.Multiplexer = muxer{yamux.DefaultTransport}
+
+type muxer struct {
+	stock network.Multiplexer
+}
+
+func (m muxer) NewConn(nc net.Conn, isServer bool, scope network.PeerScope) (network.MuxedConn, error) {
+	c := combine(nc)
+	mc, err := m.stock.NewConn(c, isServer, scope)
+	if err != nil {
+		return nil, err
+	}
+	return &muxed{mc, c}, nil
+}
+
+// muxed is a yamux session that lets others find its Conn, and counts what its
+// streams enqueue.
+type muxed struct {
+	network.MuxedConn
+	conn *Conn
+}
+
+// As finds a *Conn, and whatever yamux finds.
+func (m *muxed) As(target any) bool {
+	if t, ok := target.(**Conn); ok {
+		*t = m.conn
+		return true
+	}
+	return m.MuxedConn.As(target)
+}
+
+func (m *muxed) OpenStream(ctx context.Context) (network.MuxedStream, error) {
+	s, err := m.MuxedConn.OpenStream(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &stream{s, &m.conn.backlog}, nil
+}
+
+func (m *muxed) AcceptStream() (network.MuxedStream, error) {
+	s, err := m.MuxedConn.AcceptStream()
+	if err != nil {
+		return nil, err
+	}
+	return &stream{s, &m.conn.backlog}, nil
+}
+
+type stream struct {
+	network.MuxedStream
+	backlog *backlog
+}
+
+// Write counts what yamux has accepted: not what still waits for the window of
+// the stream, behind which nobody else has to wait.
+func (s *stream) Write(p []byte) (int, error) {
+	n, err := s.MuxedStream.Write(p)
+	s.backlog.enqueued(n)
+	return n, err
+}

@@ -1,0 +1,7 @@
+//go:build !linux
+
+package fastconn
+
+import "syscall"
+
+func limitUnsent(syscall.RawConn) {}
