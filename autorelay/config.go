@@ -1,11 +1,13 @@
 package autorelay
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -39,11 +41,17 @@ type Config struct {
 	PrivateNetwork bool
 	// AllowPrivate also advertises private addresses that no relay vouched for.
 	AllowPrivate bool
+	// BeforeReserve, if not nil, is called each time before a relay is asked
+	// for a reservation or a refresh, once it is connected and identified, to
+	// tell it what it should know by then. It may be called for several relays
+	// at once, and block until its context ends, which leaves the relay half
+	// of its time.
+	BeforeReserve func(ctx context.Context, relay peer.ID)
 	// OnNeed is told whether more relays should be looked for.
 	OnNeed func(bool)
 	// OnAddrs receives the circuit addresses to advertise, at every change.
 	OnAddrs func([]ma.Multiaddr)
-	// OnEvent receives every transition. All three callbacks come from one
+	// OnEvent receives every transition. These three callbacks come from one
 	// goroutine and must not block.
 	OnEvent func(Event)
 }

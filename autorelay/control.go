@@ -69,6 +69,32 @@ func (a *AutoRelay) Remove(id peer.ID) bool {
 	})
 }
 
+// Refresh has every reservation refreshed at once, and those relays asked again
+// that had no room for us or did not want us, because what they know of us
+// through BeforeReserve has changed. It waits for Run to take it in, and returns
+// false if Run has ended.
+func (a *AutoRelay) Refresh() bool {
+	return a.command(func(now time.Time) bool {
+		for _, r := range a.relays {
+			a.askAgain(r, now)
+		}
+		return true
+	})
+}
+
+// askAgain makes the next call to a relay due. One that is under way may have
+// begun with what was known before.
+func (a *AutoRelay) askAgain(r *relay, now time.Time) {
+	switch {
+	case r.busy:
+		r.again = true
+	case r.state == Reserved:
+		r.refreshAt = now
+	case r.state == BackingOff && (r.reason == Full || r.reason == Forbidden):
+		r.retryAt, r.comeBack = now, time.Time{}
+	}
+}
+
 // Draining tells that a relay will close what is left on it after the time
 // given, and which others it names in its place. The reservation is kept, and
 // advertised until another is or the relay takes no more circuits. Who is still

@@ -20,6 +20,7 @@ type relay struct {
 	state    State
 	since    time.Time // of the state
 	busy     bool      // a call is under way
+	again    bool      // to be asked again after that call
 	removed  bool      // by the user; forgotten when that call ends
 	rtt      time.Duration
 	measured time.Time // when measure last found rtt

@@ -64,7 +64,11 @@ func (a *AutoRelay) reserve(ctx context.Context, r *relay, now time.Time) {
 	info := peer.AddrInfo{ID: r.id, Addrs: r.addrs}
 	timeout := reserveTimeout
 	if a.restarting(r, now) {
-		timeout = min(max(restartTimeout, restartTrips*r.rtt), reserveTimeout)
+		trips := time.Duration(restartTrips)
+		if a.cfg.BeforeReserve != nil {
+			trips++
+		}
+		timeout = min(max(restartTimeout, trips*r.rtt), reserveTimeout)
 	}
 	a.work.Go(func() {
 		rctx, cancel := context.WithTimeout(ctx, timeout)
@@ -74,6 +78,13 @@ func (a *AutoRelay) reserve(ctx context.Context, r *relay, now time.Time) {
 		// A circuit cannot carry a reservation (circuit v2 spec, "reservation
 		// over relayed connections"), so only a direct connection will do.
 		h := &endingHost{Host: a.cfg.Host, end: rctx}
+		if a.cfg.BeforeReserve != nil {
+			h.before = func() {
+				bctx, cancel := context.WithTimeout(rctx, timeout/2)
+				defer cancel()
+				a.cfg.BeforeReserve(bctx, r.id)
+			}
+		}
 		rsvp, err := client.Reserve(network.WithForceDirectDial(rctx, "autorelay"), h, info)
 		h.done()
 		if err != nil && rctx.Err() != nil {
@@ -101,11 +112,18 @@ func (a *AutoRelay) clearDialBackoff(id peer.ID) {
 // (go-libp2p v0.51, p2p/protocol/circuitv2/client/reservation.go).
 type endingHost struct {
 	host.Host
-	end  context.Context
-	stop func() bool
+	end    context.Context
+	before func() // if not nil, called between connecting and opening the stream
+	stop   func() bool
 }
 
 func (h *endingHost) NewStream(ctx context.Context, p peer.ID, protos ...protocol.ID) (network.Stream, error) {
+	if h.before != nil {
+		if err := h.Connect(ctx, peer.AddrInfo{ID: p}); err != nil {
+			return nil, err
+		}
+		h.before()
+	}
 	s, err := h.Host.NewStream(ctx, p, protos...)
 	if err == nil {
 		h.stop = context.AfterFunc(h.end, func() { s.Reset() })
@@ -161,6 +179,10 @@ func sentence(err error) string {
 
 func (a *AutoRelay) handleReport(ctx context.Context, rep report, now time.Time) {
 	r := a.relays[rep.relay]
+	if r != nil && rep.probe == nil && r.again {
+		r.again = false
+		defer a.askAgain(r, now)
+	}
 	switch {
 	case r == nil:
 	case r.removed && rep.probe == nil:
