@@ -36,6 +36,7 @@ type circuits struct {
 	host              host.Host
 	upgrader          transport.Upgrader
 	foreign           *foreign
+	introduce         func(ctx context.Context, relay peer.ID) // before each CONNECT; may be nil
 
 	mu    sync.Mutex // guards the fields below
 	races map[peer.ID]*race
@@ -196,6 +197,9 @@ func (c *circuits) get(ctx context.Context, relay peer.AddrInfo, p peer.ID) erro
 // open asks the relay for a circuit, when it is its turn, and makes it a
 // connection.
 func (c *circuits) open(ctx context.Context, r *race, relay peer.ID, a ma.Multiaddr, p peer.ID) (transport.CapableConn, error) {
+	if c.introduce != nil {
+		c.introduce(ctx, relay)
+	}
 	if err := r.turn(ctx, holdFor(c.host, relay)); err != nil {
 		return nil, err
 	}

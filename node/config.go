@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"strings"
 	"time"
 
 	"github.com/libp2p/go-libp2p"
@@ -61,6 +62,10 @@ type Config struct {
 	// a probed relay costs 54 kB an hour instead of 830 kB, and its death is
 	// noticed within 32 s instead of 3 s. If zero, 1 s.
 	IdleProbeInterval time.Duration
+	// Token is shown to the relays that take tokens (package auth), to be
+	// served better than a stranger. It must be for the Identity. If empty,
+	// none. SetToken changes it.
+	Token string
 	// Relay says when to serve others as a relay. If empty, relay.Off.
 	Relay relay.Mode
 	// ForeignRelaySweep is how often connections to relays are looked through
@@ -106,6 +111,7 @@ func (c Config) withDefaults() (Config, error) {
 	if c.ForeignRelayGrace == 0 {
 		c.ForeignRelayGrace = foreignGrace
 	}
+	c.Token = strings.TrimSpace(c.Token)
 	if c.UserAgent == "" {
 		c.UserAgent = "causeway/" + Version
 	}
@@ -142,6 +148,11 @@ func (c Config) validate() error {
 	}
 	if c.ForeignRelaySweep < 0 || c.ForeignRelayGrace < 0 {
 		errs = append(errs, fmt.Errorf("sweep of foreign relays every %v, grace %v: want 0 or more", c.ForeignRelaySweep, c.ForeignRelayGrace))
+	}
+	if id, err := peer.IDFromPrivateKey(c.Identity); err != nil {
+		errs = append(errs, fmt.Errorf("identity: %w", err))
+	} else if err := checkToken(c.Token, id); err != nil {
+		errs = append(errs, err)
 	}
 	for _, a := range c.Announce {
 		if _, err := a.ValueForProtocol(ma.P_CIRCUIT); err == nil {

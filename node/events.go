@@ -10,6 +10,7 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
+	"github.com/causeway-p2p/causeway/auth"
 	"github.com/causeway-p2p/causeway/autorelay"
 	"github.com/causeway-p2p/causeway/reachability"
 )
@@ -69,6 +70,20 @@ type (
 		Relay  peer.ID          `json:"relay"`
 		Reason autorelay.Reason `json:"reason"`
 		Detail string           `json:"detail,omitempty"`
+	}
+	// TokenTaken: a relay took our token, and serves us as it says.
+	TokenTaken struct {
+		At
+		Relay peer.ID    `json:"relay"`
+		Grant auth.Grant `json:"grant"`
+	}
+	// TokenRefused: a relay did not take our token. It is asked all the same,
+	// as by a stranger.
+	TokenRefused struct {
+		At
+		Relay  peer.ID     `json:"relay"`
+		Reason auth.Reason `json:"reason,omitempty"`
+		Detail string      `json:"detail,omitempty"` // without a reason
 	}
 	// RelayDraining: a relay told us that it will leave; another takes over.
 	RelayDraining struct {
@@ -147,6 +162,18 @@ func (e RelayFailed) String() string {
 		s += " (" + e.Detail + ")"
 	}
 	return s
+}
+
+func (e TokenTaken) String() string {
+	return fmt.Sprintf("relay %s took the token: class %s", ShortID(e.Relay), e.Grant.Class)
+}
+
+func (e TokenRefused) String() string {
+	why := e.Detail
+	if e.Reason != "" {
+		why = e.Reason.Error()
+	}
+	return fmt.Sprintf("relay %s did not take the token: %s", ShortID(e.Relay), why)
 }
 
 func (e RelayDraining) String() string {

@@ -12,6 +12,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 
+	"github.com/causeway-p2p/causeway/auth"
 	"github.com/causeway-p2p/causeway/autorelay"
 	"github.com/causeway-p2p/causeway/reachability"
 )
@@ -47,6 +48,9 @@ func TestEventsInWords(t *testing.T) {
 		{RelayFound{at, a, "dht"}, "relay_found", "relay 12D3…x6nXTN found (dht)"},
 		{RelayReserved{at, a, "dht", 120 * time.Millisecond}, "relay_reserved", "reserved on relay 12D3…x6nXTN in 120 ms"},
 		{RelayFailed{at, a, autorelay.Full, "128 of 128"}, "relay_failed", "relay 12D3…x6nXTN gave no reservation: relay is full (128 of 128)"},
+		{TokenTaken{at, a, auth.Grant{Class: "member"}}, "token_taken", "relay 12D3…x6nXTN took the token: class member"},
+		{TokenRefused{At: at, Relay: a, Reason: auth.Expired}, "token_refused", "relay 12D3…x6nXTN did not take the token: the token has expired, by the relay's clock"},
+		{TokenRefused{At: at, Relay: a, Detail: "of x"}, "token_refused", "relay 12D3…x6nXTN did not take the token: of x"},
 		{RelayLost{at, a, autorelay.ProbesMissed}, "relay_lost", "relay 12D3…x6nXTN lost: no answer to probes"},
 		{RelayReplaced{at, a, b, autorelay.Expired, 80 * time.Millisecond}, "relay_replaced", "relay " + ShortID(b) + " took over from " + ShortID(a) + " after 80 ms"},
 		{AddrsChanged{at, []string{"x", "y"}, 1}, "addrs_changed", "advertising 2 addresses, 1 through a relay"},

@@ -45,9 +45,10 @@ var log = logging.For("node")
 // Node is a libp2p node. Create it with New, start it once, close it once.
 type Node struct {
 	// static after New
-	cfg    Config
-	id     peer.ID
-	events *broadcaster
+	cfg         Config
+	id          peer.ID
+	events      *broadcaster
+	credentials *credentials
 
 	// static after Start
 	host         host.Host
@@ -90,7 +91,11 @@ func New(cfg Config) (*Node, error) {
 	if err != nil {
 		return nil, fmt.Errorf("identity: %w", err)
 	}
-	return &Node{cfg: cfg, id: id, events: newBroadcaster(), changed: make(chan struct{})}, nil
+	events := newBroadcaster()
+	return &Node{
+		cfg: cfg, id: id, events: events, credentials: newCredentials(cfg.Token, events.emit),
+		changed: make(chan struct{}),
+	}, nil
 }
 
 // ID returns the node's peer ID.
@@ -150,6 +155,8 @@ func (n *Node) build() (err error) {
 	if n.host, n.autonat, n.circuits, err = newHost(n.cfg, n.advertiser.addrs); err != nil {
 		return err
 	}
+	n.credentials.attach(n.host)
+	n.circuits.introduce = n.credentials.beforeCircuit
 	// Our tracker comes first: it puts "unknown" on the event bus before the
 	// DHT looks there.
 	if n.reachability, err = reachability.New(reachability.Config{
@@ -180,7 +187,8 @@ func (n *Node) build() (err error) {
 			Host: n.host, Relays: n.cfg.Relays, Standby: n.cfg.Standby,
 			IdleProbeInterval: n.cfg.IdleProbeInterval, History: n.history, Registerer: n.cfg.Registerer,
 			PrivateNetwork: n.cfg.private(), AllowPrivate: n.cfg.AllowPrivate,
-			OnNeed: n.discovery.Want, OnAddrs: n.advertiser.setCircuits, OnEvent: n.relayEvent,
+			BeforeReserve: n.credentials.beforeReserve,
+			OnNeed:        n.discovery.Want, OnAddrs: n.advertiser.setCircuits, OnEvent: n.relayEvent,
 		}); err != nil {
 			return err
 		}
