@@ -167,26 +167,31 @@ func startChild(ctx context.Context, r role) (*child, error) {
 // child is killed: there is no way to know what state it is in.
 func ask[R any](ctx context.Context, c *child, do string, args any) (R, error) {
 	var result R
+	if ctx.Err() != nil {
+		return result, fmt.Errorf("%s: %s: %w", c.role, do, context.Cause(ctx))
+	}
 	defer context.AfterFunc(ctx, func() { c.cmd.Process.Kill() })()
-	fail := func(err error) (R, error) {
+	died := func(err error) (R, error) {
+		c.close() // collects its last words
 		if cause := context.Cause(ctx); cause != nil {
 			err = cause
 		}
 		return result, fmt.Errorf("%s: %s: %w%s", c.role, do, err, c.stderr)
 	}
+	fail := func(err error) (R, error) { return result, fmt.Errorf("%s: %s: %w", c.role, do, err) }
 	raw, err := json.Marshal(args)
 	if err != nil {
 		return fail(err)
 	}
 	if err := json.NewEncoder(c.in).Encode(request{Do: do, Args: raw}); err != nil {
-		return fail(err)
+		return died(err)
 	}
 	var a answer
 	if err := c.dec.Decode(&a); err != nil {
 		if errors.Is(err, io.EOF) {
 			err = errors.New("the process ended")
 		}
-		return fail(err)
+		return died(err)
 	}
 	if a.Err != "" {
 		return fail(errors.New(a.Err))
@@ -203,7 +208,8 @@ func tell(ctx context.Context, c *child, do string, args any) error {
 	return err
 }
 
-// close ends the child, which has five seconds to go by itself.
+// close ends the child, which has five seconds to go by itself. It may be
+// called again.
 func (c *child) close() {
 	c.in.Close()
 	defer time.AfterFunc(5*time.Second, func() { c.cmd.Process.Kill() }).Stop()

@@ -65,12 +65,13 @@ func (p proxySpec) copy(dst, src net.Conn) {
 	} else {
 		_, err = io.CopyBuffer(struct{ io.Writer }{dst}, struct{ io.Reader }{src}, make([]byte, proxyBuffer))
 	}
-	if err != nil {
+	if err != nil || endWrite(dst) != nil {
 		dst.Close()
-		return
 	}
-	dst.(halfCloser).CloseWrite() // *net.TCPConn and *tls.Conn can
 }
+
+// endWrite passes on the end of a direction: *net.TCPConn and *tls.Conn can.
+func endWrite(c net.Conn) error { return c.(halfCloser).CloseWrite() }
 
 // plain is what clients do without libp2p.
 type plain struct{}
@@ -82,8 +83,8 @@ type listenArgs struct {
 // listen takes what is sent, and returns where.
 func (plain) listen(ctx context.Context, a listenArgs) (string, error) {
 	return listenPlain(ctx, a.TLS, func(c net.Conn) {
-		if receive(c) == nil {
-			c.(halfCloser).CloseWrite()
+		if err := receive(c); err != nil || endWrite(c) != nil {
+			c.Close()
 		}
 	})
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"regexp"
@@ -97,8 +98,19 @@ func unlimitedResources() (network.ResourceManager, error) {
 	return rcmgr.NewResourceManager(rcmgr.NewFixedLimiter(rcmgr.InfiniteLimits))
 }
 
+// holdPatience is how long a relay may take to fill up: a reservation that
+// costs 50 µs is 5 s for 100,000 of them, and one that looks through all the
+// others would be at it for hours.
+const holdPatience = time.Minute
+
 func (c *relayChild) hold(ctx context.Context, n int) (none, error) {
-	return none{}, c.relay.hold(ctx, n)
+	ctx, cancel := context.WithTimeout(ctx, holdPatience)
+	defer cancel()
+	err := c.relay.hold(ctx, n)
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = fmt.Errorf("%d reservations take more than %v", n, holdPatience)
+	}
+	return none{}, err
 }
 
 // reserveArgs ask for RESERVEs while Held reservations are held.
@@ -169,6 +181,9 @@ func holdByAsking(h host.Host) func(context.Context, int) error {
 			return err
 		}
 		for i := range n {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
 			if err := newGhost(i).reserve(ctx, hop); err != nil {
 				return fmt.Errorf("reservation %d: %w", i, err)
 			}

@@ -69,7 +69,7 @@ func startStock(_ context.Context, spec relaySpec) (*served, error) {
 var stockStep = regexp.MustCompile(`circuitv2/relay\.\(\*constraints\)\.Reserve$`)
 
 // stockFill makes a relay hold n reservations, as if peers 0 to n-1 had asked,
-// and returns them. Through its handler 100,000 would take an hour, because
+// and returns those that are new. Through its handler 100,000 would take an hour, because
 // each looks through all before it. What is written here is what handleReserve
 // writes (go-libp2p v0.51.0, p2p/protocol/circuitv2/relay/relay.go and
 // constraints.go); a test compares the two.
@@ -81,9 +81,12 @@ func stockFill(r *relayv2.Relay, n int, expire time.Time) []peer.ID {
 	rsvp := reachable(relay.FieldByName("rsvp")).Interface().(map[peer.ID]time.Time)
 	constraints := relay.FieldByName("constraints").Elem()
 	total, ips := reachable(constraints.FieldByName("total")), reachable(constraints.FieldByName("ips"))
-	peers := make([]peer.ID, n)
-	for i := range peers {
+	var peers []peer.ID
+	for i := range n {
 		g := newGhost(i)
+		if _, held := rsvp[g.id]; held {
+			continue
+		}
 		ip, err := manet.ToIP(g.addr)
 		if err != nil {
 			panic(fmt.Sprintf("ghost at %s: %v", g.addr, err))
@@ -98,7 +101,8 @@ func stockFill(r *relayv2.Relay, n int, expire time.Time) []peer.ID {
 			list = reflect.Zero(ips.Type().Elem())
 		}
 		ips.SetMapIndex(key, reflect.Append(list, entry))
-		rsvp[g.id], peers[i] = expire, g.id
+		rsvp[g.id] = expire
+		peers = append(peers, g.id)
 	}
 	return peers
 }

@@ -114,7 +114,9 @@ type pingArgs struct {
 	Dests    []string `json:"dests"`
 	Circuits int      `json:"circuits"`
 	Seconds  float64  `json:"seconds"`
-	// Gap is the pause between two pings of a circuit. If zero, none.
+	// Gap is the pause between two pings of a circuit. If zero, none. The
+	// circuits begin one after the other within a gap, so that they do not
+	// ping in step and wait for each other.
 	Gap time.Duration `json:"gap_ns"`
 }
 
@@ -135,6 +137,9 @@ func (c *clients) ping(ctx context.Context, a pingArgs) (l latency, err error) {
 	}
 	samples := make([][]time.Duration, a.Circuits)
 	err = inParallel(a.Circuits, a.Circuits, func(i int) (err error) {
+		if err := pause(ctx, a.Gap*time.Duration(i)/time.Duration(a.Circuits)); err != nil {
+			return err
+		}
 		samples[i], err = c.pingOne(ctx, c.hosts[i%len(c.hosts)], dests[i%len(dests)], a)
 		return err
 	})
@@ -164,15 +169,23 @@ func (c *clients) pingOne(ctx context.Context, h host.Host, dest peer.ID, a ping
 			return nil, err
 		}
 		samples = append(samples, time.Since(begun))
-		if a.Gap > 0 {
-			select {
-			case <-time.After(a.Gap):
-			case <-ctx.Done():
-				return nil, ctx.Err()
-			}
+		if err := pause(ctx, a.Gap); err != nil {
+			return nil, err
 		}
 	}
 	return samples, nil
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	if d == 0 {
+		return nil
+	}
+	select {
+	case <-time.After(d):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 func summarise(samples []time.Duration) (l latency) {
