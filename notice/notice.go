@@ -1,5 +1,6 @@
 // Package notice is what a relay tells the peers that hold a reservation with
-// it: that it is about to stop, and where else to go; that it is full.
+// it: that it is about to stop, and where else to go; that it is full; why a
+// circuit has ended.
 //
 // On the wire it is /causeway/relay-notice/1.0.0
 // (docs/protocols/relay-notice.md): one stream per notice, one varint-delimited
@@ -27,6 +28,7 @@ const Protocol protocol.ID = "/causeway/relay-notice/1.0.0"
 type Notice struct {
 	Draining *Draining
 	Load     *Load
+	Ended    *Ended
 }
 
 // Draining tells that the relay is about to stop.
@@ -49,6 +51,25 @@ type Load struct {
 	// RetryAfter is for a peer that was just refused for lack of room: when to
 	// ask again, in whole seconds up to 24 hours. If zero, as it sees fit.
 	RetryAfter time.Duration
+}
+
+// Ended tells that circuits of the peer have ended.
+type Ended struct {
+	Circuits []Circuit // at most MaxEnded
+}
+
+// Circuit is one that has ended.
+type Circuit struct {
+	// Peer is the other end.
+	Peer peer.ID
+	// Reason is one of package relay's, or one that a later version added: 1
+	// to 32 characters of a-z and -.
+	Reason string
+	// Sent and Received are the bytes that the relay has passed on, from and to
+	// the peer that is told.
+	Sent, Received int64
+	// Lasted is in whole milliseconds.
+	Lasted time.Duration
 }
 
 // Speaks tells whether a peer said in identify that it receives notices.

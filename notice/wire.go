@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -30,6 +31,11 @@ const (
 	maxAddrLen = 300
 	// maxIDLen bounds a peer ID, in bytes. Those in use have 34 to 39.
 	maxIDLen = 64
+	// MaxEnded bounds the circuits in one notice: with a reason and two
+	// counters each they fit with room to spare.
+	MaxEnded = 16
+	// maxReason bounds a reason.
+	maxReason = 32
 )
 
 var errKind = errors.New("a notice is of exactly one kind")
@@ -39,7 +45,7 @@ var errKind = errors.New("a notice is of exactly one kind")
 func encode(n Notice) ([]byte, error) {
 	var m pb.Notice
 	switch {
-	case n.Draining != nil && n.Load == nil:
+	case n.Draining != nil && n.Load == nil && n.Ended == nil:
 		d := &pb.Draining{Seconds: uint32(clamp(n.Draining.Within) / time.Second)}
 		m.Kind = &pb.Notice_Draining{Draining: d}
 		for most := maxAddrs; ; most-- {
@@ -48,7 +54,7 @@ func encode(n Notice) ([]byte, error) {
 				break
 			}
 		}
-	case n.Load != nil && n.Draining == nil:
+	case n.Load != nil && n.Draining == nil && n.Ended == nil:
 		m.Kind = &pb.Notice_Load{Load: &pb.Load{
 			Reservations:    count(n.Load.Reservations),
 			MaxReservations: count(n.Load.MaxReservations),
@@ -56,6 +62,8 @@ func encode(n Notice) ([]byte, error) {
 
 			RetryAfterSeconds: uint32(clamp(n.Load.RetryAfter) / time.Second),
 		}}
+	case n.Ended != nil && n.Draining == nil && n.Load == nil:
+		m.Kind = &pb.Notice_Ended{Ended: &pb.Ended{Circuits: circuitsToWire(n.Ended.Circuits)}}
 	default:
 		return nil, errKind
 	}
@@ -84,8 +92,47 @@ func fromWire(m *pb.Notice, except ...peer.ID) (Notice, bool) {
 			Full:            k.Load.GetFull(),
 			RetryAfter:      clamp(time.Duration(k.Load.GetRetryAfterSeconds()) * time.Second),
 		}}, true
+	case *pb.Notice_Ended:
+		return Notice{Ended: &Ended{Circuits: circuitsFromWire(k.Ended.GetCircuits())}}, true
 	}
 	return Notice{}, false
+}
+
+func circuitsToWire(list []Circuit) []*pb.Circuit {
+	out := make([]*pb.Circuit, 0, MaxEnded)
+	for _, e := range list[:min(len(list), MaxEnded)] {
+		out = append(out, &pb.Circuit{
+			PeerId: []byte(e.Peer), Reason: e.Reason, BytesSent: uint64(max(e.Sent, 0)), BytesReceived: uint64(max(e.Received, 0)),
+			Milliseconds: uint32(min(max(e.Lasted.Milliseconds(), 0), math.MaxUint32)),
+		})
+	}
+	return out
+}
+
+// circuitsFromWire leaves out what makes no sense.
+func circuitsFromWire(list []*pb.Circuit) []Circuit {
+	var out []Circuit
+	for _, w := range list {
+		if len(out) == MaxEnded {
+			break
+		}
+		id, err := peer.IDFromBytes(w.GetPeerId())
+		if err != nil || !validID(id) || !validReason(w.GetReason()) {
+			continue
+		}
+		out = append(out, Circuit{
+			Peer: id, Reason: w.GetReason(),
+			Sent:     int64(min(w.GetBytesSent(), math.MaxInt64)),
+			Received: int64(min(w.GetBytesReceived(), math.MaxInt64)),
+			Lasted:   time.Duration(w.GetMilliseconds()) * time.Millisecond,
+		})
+	}
+	return out
+}
+
+// validReason keeps a hostile relay from writing to our logs what it likes.
+func validReason(s string) bool {
+	return s != "" && len(s) <= maxReason && strings.Trim(s, "abcdefghijklmnopqrstuvwxyz-") == ""
 }
 
 func clamp(d time.Duration) time.Duration { return min(max(d, 0), maxWithin) }

@@ -63,6 +63,11 @@ func TestRoundTrip(t *testing.T) {
 		{Draining: &Draining{Within: maxWithin, Siblings: []peer.AddrInfo{{ID: a, Addrs: list}, {ID: b}}}},
 		{Load: &Load{}},
 		{Load: &Load{Reservations: 127, MaxReservations: 128, Full: true}},
+		{Ended: &Ended{}},
+		{Ended: &Ended{Circuits: []Circuit{
+			{Peer: a, Reason: "byte-limit", Sent: math.MaxInt64, Received: 1, Lasted: 90 * time.Minute},
+			{Peer: b, Reason: "x"},
+		}}},
 	} {
 		if got, _ := roundTrip(t, n); !reflect.DeepEqual(got, n) {
 			t.Errorf("got %+v, want %+v", got, n)
@@ -101,7 +106,15 @@ func TestBoundsOnTheWayOut(t *testing.T) {
 			t.Errorf("sibling %d has %d addresses, want 2", i, len(s.Addrs))
 		}
 	}
-	for _, n := range []Notice{{}, {Draining: &Draining{}, Load: &Load{}}} {
+	circuits := make([]Circuit, 2*MaxEnded)
+	for i := range circuits {
+		circuits[i] = Circuit{Peer: newID(t), Reason: strings.Repeat("x", maxReason), Sent: math.MaxInt64, Received: math.MaxInt64, Lasted: math.MaxInt64}
+	}
+	circuits[0].Reason, circuits[1].Reason, circuits[2].Peer = "No such reason!", "", "nobody"
+	if got, size := roundTrip(t, Notice{Ended: &Ended{Circuits: circuits}}); len(got.Ended.Circuits) != MaxEnded-3 || size > maxMessage+2 {
+		t.Errorf("%d circuits in %d bytes, want the %d of the first %d that make sense", len(got.Ended.Circuits), size, MaxEnded-3, MaxEnded)
+	}
+	for _, n := range []Notice{{}, {Draining: &Draining{}, Load: &Load{}}, {Load: &Load{}, Ended: &Ended{}}} {
 		if _, err := encode(n); err == nil {
 			t.Errorf("%+v: encoded, want an error", n)
 		}
@@ -163,6 +176,7 @@ func FuzzDecode(f *testing.F) {
 	for _, n := range []Notice{
 		{Draining: &Draining{Within: time.Minute, Siblings: []peer.AddrInfo{{ID: id, Addrs: addrs("/ip4/8.8.8.8/udp/4001/quic-v1")}}}},
 		{Load: &Load{Reservations: 1, MaxReservations: 2, Full: true}},
+		{Ended: &Ended{Circuits: []Circuit{{Peer: id, Reason: "byte-limit", Sent: 1 << 17, Received: 3, Lasted: time.Second}}}},
 	} {
 		data, err := encode(n)
 		if err != nil {
@@ -172,7 +186,7 @@ func FuzzDecode(f *testing.F) {
 	}
 	f.Add([]byte{})
 	f.Add([]byte{0x0a, 0x06, 0x08, 0xff, 0xff, 0xff, 0xff, 0x0f})
-	f.Add([]byte{0x1a, 0x00}) // a kind that we do not know
+	f.Add([]byte{0x22, 0x00}) // a kind that we do not know
 	f.Fuzz(func(t *testing.T, data []byte) {
 		var m pb.Notice
 		if len(data) > maxMessage || proto.Unmarshal(data, &m) != nil {
@@ -185,8 +199,24 @@ func FuzzDecode(f *testing.F) {
 			}
 			return
 		}
-		if (n.Draining == nil) == (n.Load == nil) {
+		kinds := 0
+		for _, is := range []bool{n.Draining != nil, n.Load != nil, n.Ended != nil} {
+			if is {
+				kinds++
+			}
+		}
+		if kinds != 1 {
 			t.Fatalf("%x: got %+v, want one kind", data, n)
+		}
+		if e := n.Ended; e != nil {
+			if len(e.Circuits) > MaxEnded {
+				t.Errorf("%x: %d circuits", data, len(e.Circuits))
+			}
+			for _, c := range e.Circuits {
+				if c.Peer.Validate() != nil || len(c.Peer) > maxIDLen || !validReason(c.Reason) || c.Sent < 0 || c.Received < 0 || c.Lasted < 0 {
+					t.Errorf("%x: circuit %+v", data, c)
+				}
+			}
 		}
 		if l := n.Load; l != nil && (l.Reservations < 0 || l.MaxReservations < 0) {
 			t.Errorf("%x: got load %+v", data, *l)

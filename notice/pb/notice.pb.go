@@ -23,14 +23,14 @@ const (
 
 // Notice is the only message on a /causeway/relay-notice/1.0.0 stream, from a
 // relay to a peer that holds a reservation there. A receiver ignores kinds that
-// it does not know: later versions add some (the end of a circuit, with its
-// reason and byte counts).
+// it does not know: later versions add some.
 type Notice struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Kind:
 	//
 	//	*Notice_Draining
 	//	*Notice_Load
+	//	*Notice_Ended
 	Kind          isNotice_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -91,6 +91,15 @@ func (x *Notice) GetLoad() *Load {
 	return nil
 }
 
+func (x *Notice) GetEnded() *Ended {
+	if x != nil {
+		if x, ok := x.Kind.(*Notice_Ended); ok {
+			return x.Ended
+		}
+	}
+	return nil
+}
+
 type isNotice_Kind interface {
 	isNotice_Kind()
 }
@@ -103,9 +112,15 @@ type Notice_Load struct {
 	Load *Load `protobuf:"bytes,2,opt,name=load,proto3,oneof"`
 }
 
+type Notice_Ended struct {
+	Ended *Ended `protobuf:"bytes,3,opt,name=ended,proto3,oneof"`
+}
+
 func (*Notice_Draining) isNotice_Kind() {}
 
 func (*Notice_Load) isNotice_Kind() {}
+
+func (*Notice_Ended) isNotice_Kind() {}
 
 // Draining: the relay is about to stop. Reserve elsewhere.
 type Draining struct {
@@ -291,14 +306,140 @@ func (x *Load) GetRetryAfterSeconds() uint32 {
 	return 0
 }
 
+// Ended: circuits of the peer have ended, at most 16.
+type Ended struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Circuits      []*Circuit             `protobuf:"bytes,1,rep,name=circuits,proto3" json:"circuits,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Ended) Reset() {
+	*x = Ended{}
+	mi := &file_notice_pb_notice_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Ended) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Ended) ProtoMessage() {}
+
+func (x *Ended) ProtoReflect() protoreflect.Message {
+	mi := &file_notice_pb_notice_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Ended.ProtoReflect.Descriptor instead.
+func (*Ended) Descriptor() ([]byte, []int) {
+	return file_notice_pb_notice_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Ended) GetCircuits() []*Circuit {
+	if x != nil {
+		return x.Circuits
+	}
+	return nil
+}
+
+// Circuit is one that has ended.
+type Circuit struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	PeerId []byte                 `protobuf:"bytes,1,opt,name=peer_id,json=peerId,proto3" json:"peer_id,omitempty"` // the other end, a multihash
+	// Why: 1 to 32 characters of a-z and -, one of those in the page on this
+	// protocol, or one that a later version added.
+	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	// What the relay has passed on, from and to the peer that is told.
+	BytesSent     uint64 `protobuf:"varint,3,opt,name=bytes_sent,json=bytesSent,proto3" json:"bytes_sent,omitempty"`
+	BytesReceived uint64 `protobuf:"varint,4,opt,name=bytes_received,json=bytesReceived,proto3" json:"bytes_received,omitempty"`
+	Milliseconds  uint32 `protobuf:"varint,5,opt,name=milliseconds,proto3" json:"milliseconds,omitempty"` // how long it has lasted
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Circuit) Reset() {
+	*x = Circuit{}
+	mi := &file_notice_pb_notice_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Circuit) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Circuit) ProtoMessage() {}
+
+func (x *Circuit) ProtoReflect() protoreflect.Message {
+	mi := &file_notice_pb_notice_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Circuit.ProtoReflect.Descriptor instead.
+func (*Circuit) Descriptor() ([]byte, []int) {
+	return file_notice_pb_notice_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *Circuit) GetPeerId() []byte {
+	if x != nil {
+		return x.PeerId
+	}
+	return nil
+}
+
+func (x *Circuit) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Circuit) GetBytesSent() uint64 {
+	if x != nil {
+		return x.BytesSent
+	}
+	return 0
+}
+
+func (x *Circuit) GetBytesReceived() uint64 {
+	if x != nil {
+		return x.BytesReceived
+	}
+	return 0
+}
+
+func (x *Circuit) GetMilliseconds() uint32 {
+	if x != nil {
+		return x.Milliseconds
+	}
+	return 0
+}
+
 var File_notice_pb_notice_proto protoreflect.FileDescriptor
 
 const file_notice_pb_notice_proto_rawDesc = "" +
 	"\n" +
-	"\x16notice/pb/notice.proto\x12\x12causeway.notice.v1\"|\n" +
+	"\x16notice/pb/notice.proto\x12\x12causeway.notice.v1\"\xaf\x01\n" +
 	"\x06Notice\x12:\n" +
 	"\bdraining\x18\x01 \x01(\v2\x1c.causeway.notice.v1.DrainingH\x00R\bdraining\x12.\n" +
-	"\x04load\x18\x02 \x01(\v2\x18.causeway.notice.v1.LoadH\x00R\x04loadB\x06\n" +
+	"\x04load\x18\x02 \x01(\v2\x18.causeway.notice.v1.LoadH\x00R\x04load\x121\n" +
+	"\x05ended\x18\x03 \x01(\v2\x19.causeway.notice.v1.EndedH\x00R\x05endedB\x06\n" +
 	"\x04kind\"]\n" +
 	"\bDraining\x12\x18\n" +
 	"\aseconds\x18\x01 \x01(\rR\aseconds\x127\n" +
@@ -310,7 +451,16 @@ const file_notice_pb_notice_proto_rawDesc = "" +
 	"\freservations\x18\x01 \x01(\rR\freservations\x12)\n" +
 	"\x10max_reservations\x18\x02 \x01(\rR\x0fmaxReservations\x12\x12\n" +
 	"\x04full\x18\x03 \x01(\bR\x04full\x12.\n" +
-	"\x13retry_after_seconds\x18\x04 \x01(\rR\x11retryAfterSecondsB,Z*github.com/causeway-p2p/causeway/notice/pbb\x06proto3"
+	"\x13retry_after_seconds\x18\x04 \x01(\rR\x11retryAfterSeconds\"@\n" +
+	"\x05Ended\x127\n" +
+	"\bcircuits\x18\x01 \x03(\v2\x1b.causeway.notice.v1.CircuitR\bcircuits\"\xa4\x01\n" +
+	"\aCircuit\x12\x17\n" +
+	"\apeer_id\x18\x01 \x01(\fR\x06peerId\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x1d\n" +
+	"\n" +
+	"bytes_sent\x18\x03 \x01(\x04R\tbytesSent\x12%\n" +
+	"\x0ebytes_received\x18\x04 \x01(\x04R\rbytesReceived\x12\"\n" +
+	"\fmilliseconds\x18\x05 \x01(\rR\fmillisecondsB,Z*github.com/causeway-p2p/causeway/notice/pbb\x06proto3"
 
 var (
 	file_notice_pb_notice_proto_rawDescOnce sync.Once
@@ -324,22 +474,26 @@ func file_notice_pb_notice_proto_rawDescGZIP() []byte {
 	return file_notice_pb_notice_proto_rawDescData
 }
 
-var file_notice_pb_notice_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_notice_pb_notice_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
 var file_notice_pb_notice_proto_goTypes = []any{
 	(*Notice)(nil),   // 0: causeway.notice.v1.Notice
 	(*Draining)(nil), // 1: causeway.notice.v1.Draining
 	(*Sibling)(nil),  // 2: causeway.notice.v1.Sibling
 	(*Load)(nil),     // 3: causeway.notice.v1.Load
+	(*Ended)(nil),    // 4: causeway.notice.v1.Ended
+	(*Circuit)(nil),  // 5: causeway.notice.v1.Circuit
 }
 var file_notice_pb_notice_proto_depIdxs = []int32{
 	1, // 0: causeway.notice.v1.Notice.draining:type_name -> causeway.notice.v1.Draining
 	3, // 1: causeway.notice.v1.Notice.load:type_name -> causeway.notice.v1.Load
-	2, // 2: causeway.notice.v1.Draining.siblings:type_name -> causeway.notice.v1.Sibling
-	3, // [3:3] is the sub-list for method output_type
-	3, // [3:3] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	4, // 2: causeway.notice.v1.Notice.ended:type_name -> causeway.notice.v1.Ended
+	2, // 3: causeway.notice.v1.Draining.siblings:type_name -> causeway.notice.v1.Sibling
+	5, // 4: causeway.notice.v1.Ended.circuits:type_name -> causeway.notice.v1.Circuit
+	5, // [5:5] is the sub-list for method output_type
+	5, // [5:5] is the sub-list for method input_type
+	5, // [5:5] is the sub-list for extension type_name
+	5, // [5:5] is the sub-list for extension extendee
+	0, // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_notice_pb_notice_proto_init() }
@@ -350,6 +504,7 @@ func file_notice_pb_notice_proto_init() {
 	file_notice_pb_notice_proto_msgTypes[0].OneofWrappers = []any{
 		(*Notice_Draining)(nil),
 		(*Notice_Load)(nil),
+		(*Notice_Ended)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -357,7 +512,7 @@ func file_notice_pb_notice_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_notice_pb_notice_proto_rawDesc), len(file_notice_pb_notice_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   4,
+			NumMessages:   6,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
