@@ -18,7 +18,7 @@ var floors = [][]string{
 	// What relays and the peers that rely on them tell each other: one side
 	// sends it and the other receives it, and these two must not know each
 	// other.
-	{"notice", "auth"},
+	{"notice", "auth", "fastconn"},
 	{"reachability", "autorelay", "discovery", "relay", "service"},
 	{"node"},
 	{"admin"},

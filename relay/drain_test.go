@@ -50,7 +50,7 @@ func TestDrainWithdrawsHop(t *testing.T) {
 			t.Fatalf("no reservation before draining: %v", err)
 		}
 	}
-	r.Drain()
+	r.DrainFor(0, nil)
 	for {
 		select {
 		case ev := <-sub.Out():

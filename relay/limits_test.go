@@ -11,10 +11,11 @@ import (
 func TestLimitsDefaults(t *testing.T) {
 	got := Limits{}.WithDefaults()
 	want := Limits{
-		Reservations: 1024, ReservationsPerIP: 32, ReservationsPerASN: 256, ReservationTTL: time.Hour,
+		Reservations: 1024, ReservationsPerIP: 32, ReservationsPerSubnet: 128, ReservationsPerASN: 256, ReservationTTL: time.Hour,
+		Circuits: 16384, RequestsPerPeer: 120, RequestsPerIP: 1200, Files: 90,
 		CircuitsPerPeer: 64, CircuitTime: time.Hour, CircuitBytes: 256 << 20,
 	}
-	if got != want {
+	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
 	if err := got.Validate(); err != nil {
@@ -22,10 +23,12 @@ func TestLimitsDefaults(t *testing.T) {
 	}
 	// What is set stays.
 	set := Limits{
-		Reservations: 1, ReservationsPerIP: 2, ReservationsPerASN: 3, ReservationTTL: 4 * time.Minute,
-		CircuitsPerPeer: 5, CircuitTime: 6 * time.Second, CircuitBytes: 7000,
+		Reservations: 1, ReservationsPerIP: 2, ReservationsPerSubnet: 8, ReservationsPerASN: 3, ReservationTTL: 4 * time.Minute,
+		Circuits: 9, Bandwidth: 1 << 20, RequestsPerPeer: 10, RequestsPerIP: Unlimited, Memory: 1 << 30, Files: 11,
+		CircuitsPerPeer: 5, CircuitTime: 6 * time.Second, CircuitBytes: 7000, Rate: 1 << 16, Burst: 1 << 17, MonthlyBytes: 1 << 40,
+		HolePunchOnly: true, Classes: []Class{{Name: "member"}},
 	}
-	if got := set.WithDefaults(); got != set {
+	if got := set.WithDefaults(); !reflect.DeepEqual(got, set) {
 		t.Errorf("got %+v, want %+v", got, set)
 	}
 }
@@ -46,9 +49,16 @@ func TestLimitsValidate(t *testing.T) {
 		{Limits{CircuitTime: -time.Second}, "circuit_time"},
 		{Limits{CircuitBytes: 4095}, "circuit_bytes"},
 		{Limits{CircuitBytes: -2}, "circuit_bytes"},
+		{Limits{Bandwidth: 1, Rate: 2, Burst: 3, MonthlyBytes: -1}, "bandwidth rate burst monthly_bytes"},
+		{Limits{Burst: 1 << 20}, "burst"},
+		{Limits{RequestsPerPeer: -2, Memory: 1, Files: 101}, "requests_per_peer memory files_percent"},
+		{Limits{Classes: []Class{{Name: "member"}, {Name: "owner", CircuitTime: time.Hour, CircuitBytes: 4096, Rate: 1024, Burst: 1024}}}, ""},
+		{Limits{Classes: []Class{{Name: "Mem ber"}}}, "name"},
+		{Limits{Classes: []Class{{Name: "member"}, {Name: "member"}, {Name: Anonymous}}}, "member anonymous"},
+		{Limits{Classes: []Class{{Name: "a", CircuitTime: 1, CircuitBytes: 1, Rate: -1, Burst: 5}}}, "a: a: a: a:"},
 		{
-			Limits{-1, -2, -3, 1, -4, 5, 6},
-			"reservations reservations_per_ip reservations_per_asn circuits_per_peer reservation_ttl circuit_time circuit_bytes",
+			Limits{Reservations: -1, ReservationsPerIP: -2, ReservationsPerASN: -3, ReservationTTL: 1, CircuitsPerPeer: -4, CircuitTime: 5, CircuitBytes: 6},
+			"reservations reservations_per_ip reservations_per_asn circuits_per_peer circuit_bytes reservation_ttl circuit_time",
 		},
 	} {
 		var got []string
@@ -78,12 +88,20 @@ func TestLimitsInWords(t *testing.T) {
 			"1024 reservations of 1m30s (32 per IP), 64 circuits per peer, each circuit up to 1.5s and 1.5 GiB each way",
 		},
 		{
-			Limits{CircuitBytes: Unlimited},
+			Limits{CircuitTime: Unlimited, CircuitBytes: Unlimited},
 			"1024 reservations of 1 h (32 per IP), 64 circuits per peer, circuits of any length and size",
 		},
 		{
-			Limits{CircuitTime: Unlimited},
-			"1024 reservations of 1 h (32 per IP), 64 circuits per peer, circuits of any length and size",
+			Limits{CircuitTime: Unlimited, Bandwidth: 125 << 20},
+			"1024 reservations of 1 h (32 per IP), 64 circuits per peer, each circuit up to 256 MiB each way, 125 MiB/s in all",
+		},
+		{
+			Limits{CircuitBytes: Unlimited},
+			"1024 reservations of 1 h (32 per IP), 64 circuits per peer, each circuit up to 1 h",
+		},
+		{
+			Limits{HolePunchOnly: true},
+			"1024 reservations of 1 h (32 per IP), 64 circuits per peer, circuits for hole punching only",
 		},
 	} {
 		if got := c.limits.String(); got != c.want {
@@ -92,27 +110,6 @@ func TestLimitsInWords(t *testing.T) {
 	}
 	if got := shortBytes(1000); got != "1000 B" {
 		t.Errorf("1000 bytes: got %q", got)
-	}
-}
-
-func TestLimitsReachLibp2p(t *testing.T) {
-	l := Limits{
-		Reservations: 1, ReservationsPerIP: 2, ReservationsPerASN: 3, ReservationTTL: 4 * time.Minute,
-		CircuitsPerPeer: 5, CircuitTime: 6 * time.Second, CircuitBytes: 7000,
-	}
-	rc := l.resources()
-	got := []any{
-		rc.MaxReservations, rc.MaxReservationsPerIP, rc.MaxReservationsPerASN, rc.ReservationTTL,
-		rc.MaxCircuits, rc.Limit.Duration, rc.Limit.Data,
-	}
-	want := []any{1, 2, 3, 4 * time.Minute, 5, 6 * time.Second, int64(7000)}
-	if !reflect.DeepEqual(got, want) {
-		t.Errorf("got %v, want %v", got, want)
-	}
-	for _, l := range []Limits{{CircuitTime: Unlimited}, {CircuitBytes: Unlimited}} {
-		if rc := l.WithDefaults().resources(); rc.Limit != nil {
-			t.Errorf("%+v: got limit %+v, want none", l, rc.Limit)
-		}
 	}
 }
 

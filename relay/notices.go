@@ -7,7 +7,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/causeway-p2p/causeway/notice"
@@ -40,7 +39,7 @@ func (r *Relay) tellDraining(deadline time.Duration, siblings []peer.AddrInfo) {
 	ctx, cancel := context.WithTimeout(context.Background(), drainNotices)
 	defer cancel()
 	var to []peer.ID
-	for _, p := range r.holders.all() {
+	for _, p := range r.table.holders() {
 		if notice.Speaks(r.cfg.Host, p) {
 			to = append(to, p)
 		}
@@ -87,18 +86,6 @@ feed:
 	return int(read.Load())
 }
 
-// refused is called when a reservation was refused for lack of room. go-libp2p
-// says the same when there is room but not for this address or network.
-func (r *Relay) refused() {
-	if r.holders.count() < r.cfg.Limits.Reservations {
-		return
-	}
-	select {
-	case r.full <- struct{}{}:
-	default: // one is waiting already
-	}
-}
-
 const (
 	// retryAfter is when a peer that found no room is told to ask again, spread
 	// by as much again: by then those who were asked to make room have done so.
@@ -108,12 +95,15 @@ const (
 	maxWaiters = 64
 )
 
-// handled is called after each hop stream. A peer that asked for a reservation
-// and has none although nothing but room was missing is told when to come back:
-// circuit v2 has no word for that.
-func (r *Relay) handled(p peer.ID) {
-	if _, asked := r.asking.LoadAndDelete(p); !asked || r.draining.Load() ||
-		r.holders.has(p) || r.holders.count() < r.cfg.Limits.Reservations || !notice.Speaks(r.cfg.Host, p) {
+// noRoom is called when a peer was refused because no reservation is free.
+// Others are asked to make room, and the peer is told when to come back: circuit
+// v2 has no word for that.
+func (r *Relay) noRoom(p peer.ID) {
+	select {
+	case r.full <- struct{}{}:
+	default: // one is waiting already
+	}
+	if !notice.Speaks(r.cfg.Host, p) {
 		return
 	}
 	select {
@@ -121,27 +111,12 @@ func (r *Relay) handled(p peer.ID) {
 	default:
 		return
 	}
-	// We are on the stream's own goroutine, which nobody waits for.
+	// We are on the stream's own goroutine.
 	defer func() { <-r.waiters }()
-	r.tell(context.Background(), []peer.ID{p}, 1, notice.Notice{Load: &notice.Load{
-		Reservations: r.holders.count(), MaxReservations: r.cfg.Limits.Reservations,
+	r.tell(r.ctx, []peer.ID{p}, 1, notice.Notice{Load: &notice.Load{
+		Reservations: r.table.reservations(), MaxReservations: r.policy.Load().Limits.Reservations,
 		RetryAfter: retryAfter + rand.N(retryAfter),
 	}})
-}
-
-// startNotices watches who comes and goes, and runs tellFull, until ctx has
-// ended and stop is called.
-func (r *Relay) startNotices(ctx context.Context) (stop func()) {
-	watch := &network.NotifyBundle{DisconnectedF: r.holders.disconnected}
-	r.cfg.Host.Network().Notify(watch)
-	ctx, cancel := context.WithCancel(ctx)
-	var running sync.WaitGroup
-	running.Go(func() { r.tellFull(ctx) })
-	return func() {
-		cancel()
-		running.Wait()
-		r.cfg.Host.Network().StopNotify(watch)
-	}
 }
 
 // tellFull asks a few peers to make room when somebody found none: one who
@@ -155,9 +130,10 @@ func (r *Relay) tellFull(ctx context.Context) {
 		case <-r.full:
 		}
 		pause := time.After(loadInterval)
-		if to := r.roomMakers(time.Now()); len(to) > 0 {
+		now := time.Now()
+		if to := r.table.askable(loadPeers, now.Add(-loadAgain), now, func(p peer.ID) bool { return notice.Speaks(r.cfg.Host, p) }); len(to) > 0 {
 			r.tell(ctx, to, loadPeers, notice.Notice{Load: &notice.Load{
-				Reservations: r.holders.count(), MaxReservations: r.cfg.Limits.Reservations, Full: true,
+				Reservations: r.table.reservations(), MaxReservations: r.policy.Load().Limits.Reservations, Full: true,
 			}})
 		}
 		select {
@@ -166,19 +142,4 @@ func (r *Relay) tellFull(ctx context.Context) {
 		case <-pause:
 		}
 	}
-}
-
-// roomMakers picks whom to ask.
-func (r *Relay) roomMakers(now time.Time) []peer.ID {
-	var to []peer.ID
-	for _, p := range r.holders.notToldAfter(now.Add(-loadAgain)) {
-		if len(to) == loadPeers {
-			break
-		}
-		if notice.Speaks(r.cfg.Host, p) {
-			r.holders.tell(p, now)
-			to = append(to, p)
-		}
-	}
-	return to
 }

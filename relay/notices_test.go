@@ -97,8 +97,8 @@ func TestDrainTellsThoseWhoHold(t *testing.T) {
 		if err := r.dial(t, caller, stock); err != nil {
 			t.Fatal(err)
 		}
-		if got, want := r.holders.count(), 3; got != want || r.Status().Reservations != int64(want) {
-			t.Fatalf("%d known and %d counted, want %d", got, r.Status().Reservations, want)
+		if got := r.Status().Reservations; got != 3 {
+			t.Fatalf("%d reservations, want 3", got)
 		}
 
 		sub, err := holds.EventBus().Subscribe(new(event.EvtPeerProtocolsUpdated))
@@ -108,7 +108,7 @@ func TestDrainTellsThoseWhoHold(t *testing.T) {
 		defer sub.Close()
 		sibling := peer.AddrInfo{ID: only.ID(), Addrs: []ma.Multiaddr{ma.StringCast("/ip4/8.8.8.8/udp/4001/quic-v1")}}
 		began := time.Now()
-		r.DrainFor(time.Minute, []peer.AddrInfo{sibling})
+		r.DrainFor(5*time.Minute, []peer.AddrInfo{sibling})
 		if took := time.Since(began); took > 50*time.Millisecond {
 			t.Errorf("draining took %v, want about a round trip", took)
 		}
@@ -116,10 +116,10 @@ func TestDrainTellsThoseWhoHold(t *testing.T) {
 		if got := e.of(holds); !slices.Contains(ev.Removed, proto.ProtoIDv2Hop) || len(got) != 1 || time.Since(got[0].at) <= 0 {
 			t.Errorf("heard %v before %v was withdrawn, want the notice first", got, ev.Removed)
 		}
-		r.Drain() // only the first counts
+		r.DrainFor(0, nil) // only the first counts
 		r.DrainFor(time.Hour, nil)
 		time.Sleep(time.Minute)
-		want := &notice.Draining{Within: time.Minute, Siblings: []peer.AddrInfo{sibling}}
+		want := &notice.Draining{Within: 5 * time.Minute, Siblings: []peer.AddrInfo{sibling}}
 		for _, h := range []host.Host{holds, alsoHolds} {
 			if got := e.of(h); len(got) != 1 || !reflect.DeepEqual(got[0].Draining, want) {
 				t.Errorf("heard %+v, want once %+v", got, want)
@@ -155,7 +155,7 @@ func TestDrainWithPeersThatHang(t *testing.T) {
 			m.Kill()
 		}
 		began := time.Now()
-		r.Drain()
+		r.DrainFor(0, nil)
 		if took := time.Since(began); took < tellEach || took > drainNotices {
 			t.Errorf("took %v, want the %v that one gets", took, tellEach)
 		}
@@ -196,7 +196,7 @@ func TestTellIsBounded(t *testing.T) {
 func TestFullRelayAsksForRoom(t *testing.T) {
 	simulate(t, func(t *testing.T, n *testnet.Net) {
 		const room = 24
-		r := run(t, start(t, n.Host("relay")), Config{Mode: On, Limits: Limits{Reservations: room}})
+		r := run(t, start(t, n.Host("relay")), Config{Mode: On, Limits: Limits{Reservations: room, RequestsPerPeer: Unlimited, RequestsPerIP: Unlimited}})
 		var e ears
 		for i := range room - 1 {
 			r.mustReserve(t, e.on(t, start(t, n.Host(fmt.Sprint("holds ", i)))))
@@ -247,7 +247,7 @@ func TestFullRelayAsksForRoom(t *testing.T) {
 		}
 		// A relay that was full can still say that it drains.
 		before := len(e.list())
-		r.Drain()
+		r.DrainFor(0, nil)
 		if got := len(e.list()) - before; got != room-1 {
 			t.Errorf("%d were told that the relay drains, want %d", got, room-1)
 		}
@@ -337,8 +337,11 @@ func TestHoldersReturnToZero(t *testing.T) {
 		want := func(when string, held int) {
 			t.Helper()
 			synctest.Wait()
-			if got := r.holders.count(); got != held || r.Status().Reservations != int64(held) {
-				t.Errorf("%s: %d known and %d counted, want %d", when, got, r.Status().Reservations, held)
+			if got := r.Status().Reservations; got != int64(held) {
+				t.Errorf("%s: %d reservations, want %d", when, got, held)
+			}
+			if err := r.Check(); err != nil {
+				t.Errorf("%s: %v", when, err)
 			}
 		}
 		want("all here", 4)
@@ -349,9 +352,8 @@ func TestHoldersReturnToZero(t *testing.T) {
 		want("three gone", 1)
 		r.verdict(false, "private")
 		time.Sleep(time.Minute)
-		want("not serving", 0)
+		want("not serving", 1) // it may have been a mistake
 		r.verdict(true, "public")
-		r.mustReserve(t, stays)
 		want("serving again", 1)
 		if err := r.stop(); err != nil {
 			t.Error(err)

@@ -1,6 +1,6 @@
-// Package relay makes this node a relay host: it decides when to serve circuit
-// v2 (github.com/libp2p/specs/blob/master/relay/circuit-v2.md), under which
-// limits, and says so in plain words.
+// Package relay makes this node a relay host: circuit v2
+// (github.com/libp2p/specs/blob/master/relay/circuit-v2.md) for whoever needs
+// it, within limits, and in plain words for whoever runs it.
 //
 //	              public, or mode "on"
 //	┌──────────┐ ─────────────────────▶ ┌─────────┐
@@ -11,11 +11,18 @@
 //	               those who hold reservations are told,
 //	                hop withdrawn, running circuits go on
 //
-// A peer that holds a reservation and takes relay notices (package notice) is
-// told when the relay drains, and now and then when it is full.
+// A request comes in as a hop stream (hop.go), is admitted into a class or not
+// (admit.go: rates, bans, ACL, token, Validator), and becomes a reservation
+// (reserve.go) or a circuit (connect.go). What is owed to whom is in one table
+// (table.go). A circuit is two pumps (pump.go), each with one buffer, which take
+// their turn under the bandwidth cap (package fair) and behind those who write
+// little to the same peer (package fastconn). Whatever is refused or ends does
+// so for one of the reasons in reason.go.
 //
-// Reservations and circuits themselves are go-libp2p's relay service for now;
-// this package owns its life, its policy and its figures.
+// Peers that take relay notices (package notice) are told when the relay
+// drains, when it is full, and why a circuit has ended.
+//
+// Locks: none is held while another is taken.
 package relay
 
 import (
@@ -27,13 +34,18 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/proto"
-	relayv2 "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/relay"
 	ma "github.com/multiformats/go-multiaddr"
-	manet "github.com/multiformats/go-multiaddr/net"
+	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/causeway-p2p/causeway/auth"
 	"github.com/causeway-p2p/causeway/internal/logging"
+	"github.com/causeway-p2p/causeway/notice"
+	"github.com/causeway-p2p/causeway/relay/acl"
+	"github.com/causeway-p2p/causeway/relay/fair"
+	"github.com/causeway-p2p/causeway/relay/usage"
 )
 
 var log = logging.For("relay")
@@ -73,6 +85,17 @@ type Config struct {
 	// Announced are the operator's own words on our addresses; private ones
 	// among them are named in reservations too.
 	Announced []ma.Multiaddr
+	// Access says who may, and as what.
+	Access Access
+	// Usage keeps the accounts of peers. If nil, they are kept in memory. Its
+	// Run is for the owner to call.
+	Usage *usage.Store
+	// Forwarder, if not nil, reaches destinations that hold no reservation
+	// here.
+	Forwarder Forwarder
+	// Registerer receives the metrics (docs/metrics.md). If nil, there are
+	// none.
+	Registerer prometheus.Registerer
 	// OnChange is called when serving starts or stops, from one goroutine. It
 	// must not block.
 	OnChange func(Status)
@@ -95,19 +118,38 @@ func (c Config) withDefaults() Config {
 // Relay is a relay host. Create it with New and start it with Run.
 type Relay struct {
 	// static after New
-	cfg      Config
-	meter    meter
-	holders  holders
-	verdict  chan verdict
-	asking   sync.Map      // peers whose RESERVE is being handled; as many as hop streams
-	waiters  chan struct{} // a token for each refused peer that is being told when to come back
-	full     chan struct{} // somebody was refused for lack of room
-	drain    chan struct{}
-	draining atomic.Bool
-	stop     sync.Once
+	cfg     Config
+	self    *ma.Component // /p2p/ID
+	table   *table
+	fair    *fair.Scheduler
+	meter   *meter
+	ctx     context.Context // ends with Run
+	end     context.CancelFunc
+	verdict chan verdict
+	waiters chan struct{} // a token for each refused peer that is being told when to come back
+	full    chan struct{} // somebody was refused for lack of room
+	drain   chan struct{}
+	stop    sync.Once
 
-	mu     sync.Mutex // guards the fields below
-	status Status
+	policy   atomic.Pointer[policy]
+	acl      atomic.Pointer[acl.List]
+	trust    atomic.Pointer[auth.Trust]
+	draining atomic.Bool
+	bytes    atomic.Int64 // relayed
+
+	requests requests
+	bans     bans
+	grants   grants
+	guard    guard
+	larges   larges
+	endings  endings
+
+	running sync.WaitGroup // hop streams, pumps, and what they started
+
+	mu        sync.Mutex // guards the fields below, and the additions to running
+	closed    bool
+	status    Status
+	drainEnds time.Time // if not zero
 }
 
 type verdict struct {
@@ -126,8 +168,10 @@ type Status struct {
 	Reservations int64  `json:"reservations"`
 	Circuits     int64  `json:"circuits"`
 	// Bytes were relayed since the start, both directions together.
-	Bytes  int64  `json:"bytes"`
-	Limits Limits `json:"limits"`
+	Bytes int64 `json:"bytes"`
+	// Overloaded says what there is too little of, while new work is refused.
+	Overloaded string `json:"overloaded,omitempty"`
+	Limits     Limits `json:"limits"`
 }
 
 // New validates cfg. Nothing runs, and nobody is served, before Run.
@@ -138,11 +182,34 @@ func New(cfg Config) (*Relay, error) {
 	if err := cfg.Limits.Validate(); err != nil {
 		return nil, fmt.Errorf("relay: %w", err)
 	}
-	r := &Relay{
-		cfg: cfg.withDefaults(), holders: holders{told: make(map[peer.ID]time.Time)},
-		verdict: make(chan verdict, 1), full: make(chan struct{}, 1), waiters: make(chan struct{}, maxWaiters), drain: make(chan struct{}),
+	cfg = cfg.withDefaults()
+	self, err := ma.NewComponent("p2p", cfg.Host.ID().String())
+	if err != nil {
+		return nil, fmt.Errorf("relay: %w", err)
 	}
-	r.meter.onRefused = r.refused
+	r := &Relay{
+		cfg: cfg, self: self, table: newTable(), fair: fair.New(cfg.Limits.Bandwidth, 0),
+		verdict: make(chan verdict, 1), full: make(chan struct{}, 1), waiters: make(chan struct{}, maxWaiters), drain: make(chan struct{}),
+		requests: newRequests(), bans: bans{until: make(map[peer.ID]time.Time)}, grants: grants{held: make(map[peer.ID]auth.Token)},
+		guard: guard{memory: memoryInUse, files: filesInUse},
+	}
+	if r.cfg.Usage == nil {
+		if r.cfg.Usage, err = usage.Open(""); err != nil {
+			return nil, fmt.Errorf("relay: %w", err)
+		}
+	}
+	r.endings = endings{waiting: make(map[peer.ID][]notice.Circuit), run: r.running.Go, tell: func(ctx context.Context, p peer.ID, n notice.Notice) {
+		if err := notice.Send(ctx, r.cfg.Host, p, n); err != nil {
+			log.Debug("notice not delivered", "peer", p, "err", err)
+		}
+	}}
+	r.ctx, r.end = context.WithCancel(context.Background())
+	r.policy.Store(newPolicy(cfg.Limits))
+	r.acl.Store(cfg.Access.ACL)
+	r.trust.Store(&cfg.Access.Trust)
+	if r.meter, err = newMeter(r, cfg.Registerer); err != nil {
+		return nil, err
+	}
 	r.status = Status{Mode: r.cfg.Mode, Because: "waiting for a verdict on reachability"}
 	switch r.cfg.Mode {
 	case Off:
@@ -175,61 +242,20 @@ func (r *Relay) Status() Status {
 	s := r.status
 	r.mu.Unlock()
 	s.Draining = r.draining.Load()
-	s.Reservations, s.Circuits, s.Bytes = r.meter.reservations.Load(), r.meter.circuits.Load(), r.meter.bytes.Load()
-	s.Limits = r.cfg.Limits
+	s.Reservations, s.Circuits = int64(r.table.reservations()), int64(r.table.openCircuits())
+	s.Bytes, s.Overloaded, s.Limits = r.bytes.Load(), r.guard.why(), r.policy.Load().Limits
 	return s
 }
 
-// Drain is DrainFor with nothing known about when and where to.
-func (r *Relay) Drain() { r.DrainFor(0, nil) }
-
-// DrainFor stops taking new reservations and new circuits; those that run go
-// on, and who starts the draining closes them after deadline (0: at any
-// moment). Peers with a reservation are told this, and the siblings to go to
-// instead: it returns when they know, after 2 seconds at most. Then the hop
-// protocol is withdrawn, which those see who take no notices. Only the first
-// call counts; the others wait for it.
-func (r *Relay) DrainFor(deadline time.Duration, siblings []peer.AddrInfo) {
-	r.draining.Store(true)
-	r.stop.Do(func() {
-		r.tellDraining(deadline, siblings)
-		close(r.drain)
-	})
-}
-
-// Run serves, as the mode and the verdicts say, until ctx ends.
+// Run serves, as the mode and the verdicts say, until ctx ends. Then it ends
+// what still stands, and waits for it.
 func (r *Relay) Run(ctx context.Context) error {
-	stopNotices := r.startNotices(ctx)
-	defer stopNotices()
-	var service *relayv2.Relay
-	defer func() {
-		if service != nil {
-			service.Close()
-		}
-		r.mu.Lock()
-		r.status.Serving, r.status.Because = false, "stopped"
-		r.mu.Unlock()
-	}()
-	serve := func(on bool, because string) error {
-		if on && service == nil {
-			s, err := r.newService()
-			if err != nil {
-				return fmt.Errorf("relay: start: %w", err)
-			}
-			service = s
-		} else if !on && service != nil {
-			service.Close()
-			service = nil
-		}
-		r.change(service != nil, because)
-		return nil
-	}
+	defer r.shut()
+	defer r.startBackground(ctx)()
 	if r.cfg.Mode == On {
-		if err := serve(true, "switched on"); err != nil {
-			return err
-		}
+		r.serve(true, "switched on")
 	}
-	var doubt <-chan time.Time // runs while we serve although found unreachable
+	var doubt, over <-chan time.Time // run while we serve although found unreachable, and while we drain
 	var last verdict
 	drain := r.drain
 	for {
@@ -238,12 +264,15 @@ func (r *Relay) Run(ctx context.Context) error {
 			return nil
 		case <-drain:
 			drain = nil
-			if service != nil {
-				// Identify push tells our peers within a round trip, so that
-				// they move to other relays while their circuits here run on.
-				r.cfg.Host.RemoveStreamHandler(proto.ProtoIDv2Hop)
+			// Identify push tells our peers within a round trip, so that they
+			// move to other relays while their circuits here run on.
+			r.cfg.Host.RemoveStreamHandler(proto.ProtoIDv2Hop)
+			if left, bounded := r.drainLeft(); bounded {
+				over = time.After(left)
 			}
-			r.change(service != nil, "draining: no new reservations")
+			r.change(r.serving(), "draining: no new reservations")
+		case <-over:
+			r.endAll(Draining)
 		case last = <-r.verdict:
 			if r.cfg.Mode != Auto || r.draining.Load() {
 				continue
@@ -251,21 +280,111 @@ func (r *Relay) Run(ctx context.Context) error {
 			switch {
 			case last.public:
 				doubt = nil
-				if err := serve(true, last.because); err != nil {
-					return err
-				}
-			case service == nil:
+				r.serve(true, last.because)
+			case !r.serving():
 				r.change(false, last.because)
 			case doubt == nil:
 				doubt = time.After(r.cfg.Patience)
 				r.change(true, "in doubt: "+last.because)
 			}
 		case <-doubt:
+			// Reservations stay: who relies on us sees that hop is withdrawn and
+			// leaves, and whoever stays is still served if the doubt was wrong.
 			doubt = nil
-			if err := serve(false, last.because); err != nil {
-				return err
+			r.serve(false, last.because)
+		}
+	}
+}
+
+// serve begins or ends to take requests.
+func (r *Relay) serve(on bool, because string) {
+	switch was := r.serving(); {
+	case on && !was:
+		r.cfg.Host.SetStreamHandler(proto.ProtoIDv2Hop, r.handleHop)
+	case !on && was:
+		r.cfg.Host.RemoveStreamHandler(proto.ProtoIDv2Hop)
+	}
+	r.change(on, because)
+}
+
+func (r *Relay) serving() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.status.Serving
+}
+
+// startBackground runs what goes on beside the requests, until stop is called.
+func (r *Relay) startBackground(ctx context.Context) (stop func()) {
+	watch := &network.NotifyBundle{DisconnectedF: r.disconnected}
+	r.cfg.Host.Network().Notify(watch)
+	stopTokens := func() {}
+	if len(r.cfg.Access.Trust.Issuers) > 0 {
+		stopTokens = auth.Receive(r.cfg.Host, auth.Relay{Accept: r.takeToken, Refused: r.meter.tokenRefused})
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var beside sync.WaitGroup
+	beside.Go(func() { r.tellFull(ctx) })
+	beside.Go(func() { r.guard.run(ctx, r.policy.Load) })
+	beside.Go(func() { r.sweep(ctx) })
+	return func() {
+		cancel()
+		stopTokens()
+		beside.Wait()
+		r.cfg.Host.Network().StopNotify(watch)
+	}
+}
+
+// sweep ends the reservations that were not refreshed.
+func (r *Relay) sweep(ctx context.Context) {
+	tick := time.NewTicker(wheelSlot)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			for _, p := range r.table.sweep(time.Now()) {
+				r.released(p, Expired)
 			}
 		}
+	}
+}
+
+// begin notes that a hop stream is being served, unless the relay is closed.
+func (r *Relay) begin() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return false
+	}
+	r.running.Add(1)
+	return true
+}
+
+// shut ends everything and waits for it.
+func (r *Relay) shut() {
+	r.cfg.Host.RemoveStreamHandler(proto.ProtoIDv2Hop)
+	r.mu.Lock()
+	r.closed = true
+	r.status.Serving, r.status.Because = false, "stopped"
+	r.mu.Unlock()
+	why := Stopping
+	if r.draining.Load() {
+		why = Draining
+	}
+	r.endAll(why)
+	r.end() // of what waits for others
+	r.running.Wait()
+	for _, p := range r.table.holders() {
+		r.cancel(p, Stopping)
+	}
+	r.meter.unregister()
+}
+
+// endAll ends all circuits.
+func (r *Relay) endAll(why Reason) {
+	for _, c := range r.table.circuitsOf("") {
+		c.end(why)
 	}
 }
 
@@ -284,38 +403,18 @@ func (r *Relay) change(serving bool, because string) {
 	r.cfg.OnChange(r.Status())
 }
 
-func (r *Relay) newService() (*relayv2.Relay, error) {
-	return relayv2.New(watchedHost{r.cfg.Host, &r.holders, r.handled},
-		relayv2.WithResources(r.cfg.Limits.resources()),
-		relayv2.WithMetricsTracer(&r.meter),
-		relayv2.WithACL((*acl)(r)),
-		relayv2.WithReservationAddressFilter(r.namesInReservation),
-	)
+// memory is a span of the resource manager, which bounds what relays use.
+func (r *Relay) memory() (span network.ResourceScopeSpan, err error) {
+	err = r.cfg.Host.Network().ResourceManager().ViewService(serviceName, func(s network.ServiceScope) error {
+		span, err = s.BeginSpan()
+		return err
+	})
+	return span, err
 }
 
-// namesInReservation says which of our addresses a reservation names. Stock
-// relays name public ones only, and so nothing at all on a private network.
-func (r *Relay) namesInReservation(a ma.Multiaddr) bool {
-	if _, err := a.ValueForProtocol(ma.P_CIRCUIT); err == nil {
-		return false
-	}
-	if manet.IsPublicAddr(a) || r.cfg.AllowPrivate {
-		return true
-	}
-	for _, m := range r.cfg.Announced {
-		if m.Equal(a) {
-			return true
-		}
-	}
-	return false
+// noteRefusal puts a refusal into the peer's account.
+func (r *Relay) noteRefusal(p peer.ID) {
+	a := r.cfg.Usage.Account(p)
+	a.AddRefusal()
+	a.Release()
 }
-
-// acl refuses newcomers while we drain.
-type acl Relay
-
-func (a *acl) AllowReserve(p peer.ID, _ ma.Multiaddr) bool {
-	a.asking.Store(p, struct{}{})
-	return !a.draining.Load()
-}
-
-func (a *acl) AllowConnect(peer.ID, ma.Multiaddr, peer.ID) bool { return !a.draining.Load() }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -94,8 +95,17 @@ func run(t *testing.T, h host.Host, cfg Config) *running {
 		return <-done
 	})
 	t.Cleanup(func() {
+		if err := r.Check(); err != nil {
+			t.Errorf("before the end: %v", err)
+		}
 		if err := s.stop(); err != nil {
 			t.Errorf("Run: got %v, want nil", err)
+		}
+		if err := r.Check(); err != nil {
+			t.Errorf("after the end: %v", err)
+		}
+		if st := r.Status(); st.Reservations != 0 || st.Circuits != 0 || r.larges.lent.Load() != 0 {
+			t.Errorf("after the end: %d reservations, %d circuits, %d large buffers", st.Reservations, st.Circuits, r.larges.lent.Load())
 		}
 	})
 	synctest.Wait()
@@ -209,7 +219,7 @@ func TestNew(t *testing.T) {
 		if slices.Contains(h.Mux().Protocols(), proto.ProtoIDv2Hop) || r.Status().Serving {
 			t.Error("serves before Run")
 		}
-		if got := r.Status().Limits; got != (Limits{}).WithDefaults() {
+		if got := r.Status().Limits; !reflect.DeepEqual(got, Limits{}.WithDefaults()) {
 			t.Errorf("limits: got %+v, want the defaults", got)
 		}
 	})
@@ -392,7 +402,7 @@ func TestCircuit(t *testing.T) {
 
 func TestUnlimitedCircuit(t *testing.T) {
 	simulate(t, func(t *testing.T, n *testnet.Net) {
-		r := run(t, start(t, n.Host("relay")), Config{Mode: On, Limits: Limits{CircuitTime: Unlimited}})
+		r := run(t, start(t, n.Host("relay")), Config{Mode: On, Limits: Limits{CircuitTime: Unlimited, CircuitBytes: Unlimited}})
 		reserved, caller := r.peers(t, n, "")
 		if err := r.dial(t, caller, reserved); err != nil {
 			t.Fatal(err)
@@ -456,8 +466,8 @@ func TestDrain(t *testing.T) {
 		if err := r.dial(t, caller, reserved); err != nil {
 			t.Fatal(err)
 		}
-		r.Drain()
-		r.Drain()
+		r.DrainFor(0, nil)
+		r.DrainFor(0, nil)
 		synctest.Wait()
 		if s := r.Status(); !s.Serving || !s.Draining || s.Because != "draining: no new reservations" {
 			t.Errorf("got %+v, want serving and draining", s)
@@ -492,23 +502,10 @@ func TestDrain(t *testing.T) {
 	})
 }
 
-// TestDrainRefusesTheQuick: a request that was on its way when the protocol
-// was withdrawn is refused as well.
-func TestDrainRefusesTheQuick(t *testing.T) {
-	var r Relay
-	for _, draining := range []bool{false, true} {
-		r.draining.Store(draining)
-		a := (*acl)(&r)
-		if reserve, connect := a.AllowReserve("p", nil), a.AllowConnect("p", nil, "q"); reserve == draining || connect == draining {
-			t.Errorf("draining %v: allows reservations %v and circuits %v", draining, reserve, connect)
-		}
-	}
-}
-
 func TestDrainBeforeServing(t *testing.T) {
 	simulate(t, func(t *testing.T, n *testnet.Net) {
 		r := run(t, start(t, n.Host("relay")), Config{})
-		r.Drain()
+		r.DrainFor(0, nil)
 		r.want(t, "draining", false, "draining: no new reservations")
 		r.verdict(true, "public")
 		r.want(t, "public", false, "draining: no new reservations")
@@ -531,8 +528,8 @@ func TestStopping(t *testing.T) {
 		}
 		time.Sleep(time.Minute)
 		r.want(t, "after patience", false, "private")
-		if s := r.Status(); s.Reservations != 0 || s.Circuits != 2 {
-			t.Errorf("got %d reservations and %d circuits, want 0 and 2", s.Reservations, s.Circuits)
+		if s := r.Status(); s.Reservations != 1 || s.Circuits != 2 {
+			t.Errorf("got %d reservations and %d circuits, want 1 and 2: the doubt may be wrong", s.Reservations, s.Circuits)
 		}
 		if err := echoes(t, caller, reserved, 100_000); err != nil {
 			t.Errorf("the circuit that stood before: %v", err)
