@@ -75,6 +75,11 @@ type Config struct {
 	ForeignRelaySweep, ForeignRelayGrace time.Duration
 	// RelayLimits bound what others may use of it.
 	RelayLimits relay.Limits
+	// RelayAccess says who may use it, and as what.
+	RelayAccess relay.Access
+	// RelayForwarder, if not nil, reaches destinations that hold their
+	// reservation at another relay.
+	RelayForwarder relay.Forwarder
 	// Siblings are the relays that peers are told to go to when this one is
 	// drained: at most 8.
 	Siblings []peer.AddrInfo

@@ -121,6 +121,18 @@ type (
 		To   Path          `json:"to"`
 		Held time.Duration `json:"held_ns"` // how long the old path was in use
 	}
+	// CircuitEnded: a relay tells why a circuit of ours has ended, and how many
+	// bytes it has passed on. Reason is one of package relay's, or one that a
+	// later version added. Relays that know no notices do not tell.
+	CircuitEnded struct {
+		At
+		Relay    peer.ID       `json:"relay"`
+		Peer     peer.ID       `json:"peer"`
+		Reason   string        `json:"reason"`
+		Sent     int64         `json:"bytes_sent"`
+		Received int64         `json:"bytes_received"`
+		Lasted   time.Duration `json:"lasted_ns"`
+	}
 	// RelayService: this node began or ceased to serve as a relay.
 	RelayService struct {
 		At

@@ -25,6 +25,7 @@ import (
 	manet "github.com/multiformats/go-multiaddr/net"
 	"go.uber.org/fx"
 
+	"github.com/causeway-p2p/causeway/fastconn"
 	"github.com/causeway-p2p/causeway/relay"
 )
 
@@ -100,6 +101,7 @@ func newHost(cfg Config, addrs func([]ma.Multiaddr) []ma.Multiaddr) (host.Host, 
 		opts = append(opts, cfg.Transports...)
 	} else {
 		opts = append(opts,
+			fastconn.Options(),
 			libp2p.Transport(libp2pquic.NewTransport),
 			libp2p.Transport(tcp.NewTCPTransport),
 			libp2p.Transport(websocket.New),
@@ -107,6 +109,9 @@ func newHost(cfg Config, addrs func([]ma.Multiaddr) []ma.Multiaddr) (host.Host, 
 		)
 	}
 	opts = append(opts, cfg.Libp2p...)
+	if cfg.Relay != relay.Off {
+		opts = append(opts, relayResources(cfg.RelayLimits))
+	}
 	h, err := libp2p.New(opts...)
 	if err != nil {
 		return nil, nil, nil, listenError(cfg.Listen, err)

@@ -37,6 +37,7 @@ import (
 	"github.com/causeway-p2p/causeway/notice"
 	"github.com/causeway-p2p/causeway/reachability"
 	"github.com/causeway-p2p/causeway/relay"
+	"github.com/causeway-p2p/causeway/relay/usage"
 	"github.com/causeway-p2p/causeway/service"
 )
 
@@ -64,7 +65,10 @@ type Node struct {
 	services     *service.Registry
 	cache        *discovery.Cache
 	history      *autorelay.History
-	stopNotices  func() // nil if no relays are sought
+	usage        *usage.Store // nil if relay.Off
+	recent       recent
+	stopNotices  func()
+	stopRecent   func()
 	shut         sync.Once
 	shutErr      error
 	startedAt    time.Time
@@ -103,6 +107,10 @@ func (n *Node) ID() peer.ID { return n.id }
 
 // Host returns the libp2p host, or nil before Start.
 func (n *Node) Host() host.Host { return n.host }
+
+// Relay returns the relay host, for its figures and its controls; nil before
+// Start and if the node is none.
+func (n *Node) Relay() *relay.Relay { return n.relay }
 
 // ErrNotRunning is returned by what needs a node that was started and not
 // closed.
@@ -145,6 +153,7 @@ func (n *Node) Start(ctx context.Context) error {
 	}
 	if n.relay != nil {
 		part("relay", n.relay.Run)
+		part("usage", n.usage.Run)
 	}
 	return nil
 }
@@ -193,12 +202,20 @@ func (n *Node) build() (err error) {
 			return err
 		}
 	}
-	if n.autorelay != nil {
-		n.stopNotices = notice.Receive(n.host, n.relayNotice)
-	}
+	n.recent.end = make(map[hop]time.Time)
+	n.stopRecent = n.recent.watch(n.host.Network())
+	n.stopNotices = notice.Receive(n.host, n.relayNotice)
 	if n.cfg.Relay != relay.Off {
+		file := ""
+		if n.cfg.DataDir != "" {
+			file = filepath.Join(n.cfg.DataDir, "usage.db")
+		}
+		if n.usage, err = usage.Open(file); err != nil {
+			return err
+		}
 		if n.relay, err = relay.New(relay.Config{
-			Host: n.host, Mode: n.cfg.Relay, Limits: n.cfg.RelayLimits,
+			Host: n.host, Mode: n.cfg.Relay, Limits: n.cfg.RelayLimits, Access: n.cfg.RelayAccess,
+			Usage: n.usage, Forwarder: n.cfg.RelayForwarder, Registerer: n.cfg.Registerer,
 			AllowPrivate: n.cfg.AllowPrivate, Announced: n.cfg.Announce, OnChange: n.relayChanged,
 		}); err != nil {
 			return err
@@ -229,6 +246,7 @@ func (n *Node) teardown() error {
 	var errs []error
 	if n.stopNotices != nil {
 		n.stopNotices()
+		n.stopRecent()
 	}
 	if n.services != nil {
 		n.services.Close()
@@ -244,6 +262,9 @@ func (n *Node) teardown() error {
 	}
 	if n.host != nil {
 		errs = append(errs, n.host.Close())
+	}
+	if n.usage != nil {
+		errs = append(errs, n.usage.Close())
 	}
 	n.events.close()
 	return errors.Join(errs...)
@@ -349,6 +370,9 @@ func (n *Node) relayEvent(e autorelay.Event) {
 // autorelay to know.
 func (n *Node) relayNotice(from peer.ID, m notice.Notice) {
 	switch {
+	case m.Ended != nil:
+		n.circuitsEnded(from, m.Ended.Circuits)
+	case n.autorelay == nil:
 	case m.Draining != nil:
 		n.autorelay.Draining(from, m.Draining.Within, m.Draining.Siblings)
 	case m.Load != nil && m.Load.MaxReservations > 0:

@@ -1,0 +1,102 @@
+package node
+
+import (
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/causeway-p2p/causeway/notice"
+)
+
+const (
+	// endedFor is how long after a circuit has ended its relay is believed
+	// about it: it tells within a second or two.
+	endedFor = time.Minute
+	// maxRecent bounds the circuits that are remembered.
+	maxRecent = 4096
+)
+
+// recent are the circuits that we have, or had a moment ago: relays are heard
+// about these only, or anybody who is connected could tell us tales.
+type recent struct {
+	mu  sync.Mutex // guards the field below
+	end map[hop]time.Time
+}
+
+// hop is a peer behind a relay.
+type hop struct{ relay, peer peer.ID }
+
+// watch remembers the circuits of a host until stop is called.
+func (r *recent) watch(nw network.Network) (stop func()) {
+	note := func(c network.Conn, end time.Time) {
+		if p := PathOf(c); p.Relayed() {
+			r.note(hop{p.Relay, c.RemotePeer()}, end)
+		}
+	}
+	bundle := &network.NotifyBundle{
+		ConnectedF:    func(_ network.Network, c network.Conn) { note(c, time.Time{}) },
+		DisconnectedF: func(_ network.Network, c network.Conn) { note(c, time.Now()) },
+	}
+	nw.Notify(bundle)
+	return func() { nw.StopNotify(bundle) }
+}
+
+func (r *recent) note(h hop, end time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, known := r.end[h]; !known && len(r.end) >= maxRecent {
+		for k, t := range r.end {
+			if !t.IsZero() && time.Since(t) > endedFor {
+				delete(r.end, k)
+			}
+		}
+		for k := range r.end {
+			if len(r.end) < maxRecent {
+				break
+			}
+			delete(r.end, k)
+		}
+	}
+	r.end[h] = end
+}
+
+func (r *recent) has(h hop) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	end, known := r.end[h]
+	return known && (end.IsZero() || time.Since(end) <= endedFor)
+}
+
+// circuitsEnded takes what a relay says about circuits of ours.
+func (n *Node) circuitsEnded(from peer.ID, list []notice.Circuit) {
+	for _, c := range list {
+		if !n.recent.has(hop{from, c.Peer}) {
+			continue
+		}
+		n.events.emit(CircuitEnded{
+			At: now(), Relay: from, Peer: c.Peer, Reason: c.Reason, Sent: c.Sent, Received: c.Received, Lasted: c.Lasted,
+		})
+	}
+}
+
+func (e CircuitEnded) String() string {
+	why := map[string]string{
+		"byte-limit": "it has carried what the relay allows",
+		"time-limit": "it has lasted as long as the relay allows",
+		"quota":      "the month's bytes at the relay are used up",
+		"peer-gone":  "one end has gone",
+		"stalled":    "one end took nothing any more",
+		"draining":   "the relay leaves",
+		"stopping":   "the relay stops",
+		"denied":     "the relay's operator does not allow it",
+		"kicked":     "the relay's operator ended it",
+	}[e.Reason]
+	if why == "" {
+		why = e.Reason // of a later version
+	}
+	return fmt.Sprintf("circuit to %s via relay %s ended after %v: %s (%d bytes sent, %d received)",
+		ShortID(e.Peer), ShortID(e.Relay), e.Lasted.Round(time.Millisecond), why, e.Sent, e.Received)
+}
