@@ -1,6 +1,7 @@
 package fastconn
 
 import (
+	"errors"
 	"net"
 	"os"
 	"sync"
@@ -8,35 +9,30 @@ import (
 )
 
 const (
-	// flushSize is how much is given to the security layer at once, at most,
-	// and how much may wait meanwhile: yamux's largest frame (go-yamux v5.1,
-	// MaxMessageSize), so that its write timeout allows for as slow a network
-	// as without us.
-	flushSize = 64 << 10
-	// directSize is from where a write that nothing is ahead of goes out on
-	// the caller's goroutine: the copy would cost more than waiting for
-	// company could save.
-	directSize = 16 << 10
+	// queueSize is how much may wait while a write is under way, and is then
+	// the next: two of yamux's largest frames (go-yamux v5.1, MaxMessageSize),
+	// with the odd bytes that are left of a peer's writes.
+	queueSize = 129 << 10
 	// closeWait is how long Close waits for what was accepted: as long as
 	// yamux gives its own last word (go-yamux v5.1, goAwayWaitTime).
 	closeWait = 100 * time.Millisecond
 )
 
 // Conn is a secured connection whose writes are combined: while one is under
-// way those that follow gather, and leave as the next.
+// way those that follow gather, and leave as the next. What it reads are merged
+// frames.
 //
-//	        Write: small            flush: nothing gathered
-//	┌─────┐ ──────────────▶ ┌──────┐ ──────────────▶ ┌─────┐
-//	│ idle│                 │ busy │ ◀─┐ Write:      │ idle│
-//	└─────┘ ──────────────▶ └──────┘ ──┘ gather,     └─────┘
-//	        Write: large,            or wait for room
-//	        on its own goroutine
+//	┌──────┐  Write: start flush   ┌──────┐ ◀─┐ Write: gather,
+//	│ idle │ ────────────────────▶ │ busy │   │ or wait for room
+//	└──────┘ ◀──────────────────── └──────┘ ──┘
+//	           nothing gathered
 //
 // A Write that returned has been accepted, not sent: if sending fails, the
 // connection is closed, and the next Write returns the error.
 type Conn struct {
 	net.Conn // the security layer
 	wire     *wire
+	in       merger // owned by the reader
 	backlog  backlog
 
 	mu       sync.Mutex    // guards the fields below
@@ -51,7 +47,9 @@ type Conn struct {
 	closing  bool
 }
 
-var queues = sync.Pool{New: func() any { return new([flushSize]byte) }}
+var errTooLarge = errors.New("fastconn: frame too large")
+
+var queues = sync.Pool{New: func() any { return new([queueSize]byte) }}
 
 // combine puts a Conn over a security layer. If that is not one of ours the
 // records of a write are not combined, which is all that is missing.
@@ -61,14 +59,21 @@ func combine(c net.Conn) *Conn {
 	if s, ok := c.(*secured); ok {
 		cc.wire = s.wire
 	}
+	cc.in = merger{from: c, wire: cc.wire}
 	return cc
 }
+
+// Read is for one goroutine.
+func (c *Conn) Read(p []byte) (int, error) { return c.in.Read(p) }
 
 // Write accepts p, which is one frame of the muxer.
 func (c *Conn) Write(p []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for c.err == nil && !c.closing && c.busy && len(c.queue)+len(p) > flushSize {
+	if len(p) > queueSize {
+		return 0, errTooLarge
+	}
+	for c.err == nil && !c.closing && len(c.queue)+len(p) > queueSize {
 		c.changed.Wait()
 	}
 	switch {
@@ -80,19 +85,8 @@ func (c *Conn) Write(p []byte) (int, error) {
 	if !c.deadline.IsZero() && !time.Now().Before(c.deadline) {
 		return 0, os.ErrDeadlineExceeded
 	}
-	if !c.busy && len(p) >= directSize {
-		c.busy = true
-		c.sendLocked(p, 1)
-		if c.busy = len(c.queue) > 0; c.busy {
-			go c.flush()
-		}
-		if c.err != nil {
-			return 0, c.err
-		}
-		return len(p), nil
-	}
 	if c.queue == nil {
-		c.queue = queues.Get().(*[flushSize]byte)[:0]
+		c.queue = queues.Get().(*[queueSize]byte)[:0]
 	}
 	c.queue = append(c.queue, p...)
 	c.frames++
@@ -115,7 +109,7 @@ func (c *Conn) flush() {
 		if c.err == nil {
 			c.sendLocked(q, frames)
 		}
-		queues.Put((*[flushSize]byte)(q[:flushSize]))
+		queues.Put((*[queueSize]byte)(q[:queueSize]))
 	}
 	c.busy = false
 	c.changed.Broadcast()

@@ -8,11 +8,6 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/muxer/yamux"
 )
 
-// frameHeader is the size of yamux's frame header. A Write of a session is one
-// frame, and whatever follows the header is stream data (go-yamux v5.1,
-// session.go, sendMsg).
-const frameHeader = 12
-
 // Muxer is libp2p's yamux over combined writes, for libp2p.Muxer(yamux.ID, …).
 var Muxer network.Multiplexer = muxer{yamux.DefaultTransport}
 

@@ -16,6 +16,7 @@ import (
 // Security is a stock security transport over a wire.
 type Security struct {
 	sec.SecureTransport
+	framing framing
 }
 
 // TLS is a constructor for libp2p.Security, in place of libp2p's own.
@@ -24,7 +25,7 @@ func TLS(id protocol.ID, key crypto.PrivKey, muxers []upgrader.StreamMuxer) (*Se
 	if err != nil {
 		return nil, err
 	}
-	return &Security{t}, nil
+	return &Security{t, tlsFraming}, nil
 }
 
 // Noise is a constructor for libp2p.Security, in place of libp2p's own.
@@ -33,12 +34,12 @@ func Noise(id protocol.ID, key crypto.PrivKey, muxers []upgrader.StreamMuxer) (*
 	if err != nil {
 		return nil, err
 	}
-	return &Security{t}, nil
+	return &Security{t, noiseFraming}, nil
 }
 
 // SecureInbound implements sec.SecureTransport.
 func (s *Security) SecureInbound(ctx context.Context, insecure net.Conn, p peer.ID) (sec.SecureConn, error) {
-	w := newWire(insecure)
+	w := newWire(insecure, s.framing)
 	c, err := s.SecureTransport.SecureInbound(ctx, w, p)
 	if err != nil {
 		return nil, err
@@ -48,7 +49,7 @@ func (s *Security) SecureInbound(ctx context.Context, insecure net.Conn, p peer.
 
 // SecureOutbound implements sec.SecureTransport.
 func (s *Security) SecureOutbound(ctx context.Context, insecure net.Conn, p peer.ID) (sec.SecureConn, error) {
-	w := newWire(insecure)
+	w := newWire(insecure, s.framing)
 	c, err := s.SecureTransport.SecureOutbound(ctx, w, p)
 	if err != nil {
 		return nil, err

@@ -6,14 +6,23 @@ import (
 	"syscall"
 )
 
-// blockSize is how much is read from, and written to, the network at once.
-// Four TLS records of 16 KiB, or one Noise message, and what frames them. More
-// gained nothing on Linux, where a segment that is offloaded has 64 KiB.
-const blockSize = flushSize + 1024
+const (
+	// readSize is how much is read from the network at once: four TLS records
+	// of 16 KiB or one Noise message, and what frames them.
+	readSize = 64<<10 + 1<<10
+	// writeSize is how much is written at once: a full queue, likewise.
+	writeSize = queueSize + 1<<10
+)
 
-type block [blockSize]byte
+type (
+	readBlock  [readSize]byte
+	writeBlock [writeSize]byte
+)
 
-var blocks = sync.Pool{New: func() any { return new(block) }}
+var (
+	readBlocks  = sync.Pool{New: func() any { return new(readBlock) }}
+	writeBlocks = sync.Pool{New: func() any { return new(writeBlock) }}
+)
 
 // wire is the network's side of a security layer: it reads ahead, and gathers
 // what is written while it is corked.
@@ -21,21 +30,23 @@ type wire struct {
 	net.Conn
 	raw syscall.RawConn // nil: no reading ahead
 
-	readMu sync.Mutex // guards the fields below
-	ahead  *block     // nil unless something is unread
-	unread []byte     // a part of it
-	got    int        // what the last read of the network returned
-	gotErr error
-	read   func(fd uintptr) bool // w.readOnce, made once
+	readMu  sync.Mutex // guards the fields below
+	framing framing
+	ahead   *readBlock // nil unless something is unread
+	unread  []byte     // a part of it
+	noWait  bool       // fail with errWouldWait instead of waiting
+	got     int        // what the last read of the network returned
+	gotErr  error
+	read    func(fd uintptr) bool // w.readOnce, made once
 
 	writeMu sync.Mutex // guards the fields below
 	corked  bool
-	held    *block // nil unless corked
-	holds   int    // bytes in it
+	held    *writeBlock // nil unless corked
+	holds   int         // bytes in it
 }
 
-func newWire(c net.Conn) *wire {
-	w := &wire{Conn: c, raw: rawConn(c)}
+func newWire(c net.Conn, f framing) *wire {
+	w := &wire{Conn: c, raw: rawConn(c), framing: f}
 	if w.raw != nil {
 		w.read = w.readOnce
 		limitUnsent(w.raw)
@@ -43,15 +54,20 @@ func newWire(c net.Conn) *wire {
 	return w
 }
 
-// Read reads as much as the network has, and returns what fits. Nothing is
-// held while it waits: a block is taken for the moment of the system call.
+// Read reads as much as the network has, and returns what fits and belongs to
+// one message: so the layer above never holds a part of the next one, and
+// ready can tell. Nothing is held while it waits: a block is taken for the
+// moment of the system call.
 func (w *wire) Read(p []byte) (int, error) {
 	if w.raw == nil || len(p) == 0 {
 		return w.Conn.Read(p)
 	}
 	w.readMu.Lock()
 	defer w.readMu.Unlock()
-	if w.ahead == nil {
+	if len(w.unread) == 0 {
+		if w.noWait {
+			return 0, errWouldWait
+		}
 		if err := w.raw.Read(w.read); err != nil {
 			return 0, err
 		}
@@ -60,9 +76,10 @@ func (w *wire) Read(p []byte) (int, error) {
 		}
 		w.unread = w.ahead[:w.got]
 	}
-	n := copy(p, w.unread)
+	n := w.framing.pass(w.unread[:min(len(p), len(w.unread))])
+	copy(p, w.unread[:n])
 	if w.unread = w.unread[n:]; len(w.unread) == 0 {
-		blocks.Put(w.ahead)
+		readBlocks.Put(w.ahead)
 		w.ahead, w.unread = nil, nil
 	}
 	return n, nil
@@ -70,16 +87,41 @@ func (w *wire) Read(p []byte) (int, error) {
 
 // readOnce reads the socket into a new block, unless it would block.
 func (w *wire) readOnce(fd uintptr) (done bool) {
-	b := blocks.Get().(*block)
+	b := readBlocks.Get().(*readBlock)
 	n, again, err := readSocket(fd, b[:])
 	if n > 0 {
 		w.ahead, w.got = b, n
 		return true
 	}
-	blocks.Put(b)
+	readBlocks.Put(b)
 	w.gotErr = err
 	return !again
 }
+
+// ready tells whether there is a whole message to read.
+func (w *wire) ready() bool {
+	w.readMu.Lock()
+	defer w.readMu.Unlock()
+	return w.framing.whole(w.unread)
+}
+
+// setNoWait makes Read fail where it would wait for the network. A TLS record
+// that is whole may have nothing for the reader in it.
+func (w *wire) setNoWait(on bool) {
+	w.readMu.Lock()
+	w.noWait = on
+	w.readMu.Unlock()
+}
+
+// errWouldWait is temporary in the sense of net.Error, after which crypto/tls
+// goes on reading where it was (readRecordOrCCS).
+var errWouldWait net.Error = wouldWait{}
+
+type wouldWait struct{}
+
+func (wouldWait) Error() string   { return "read would wait" }
+func (wouldWait) Timeout() bool   { return true }
+func (wouldWait) Temporary() bool { return true }
 
 // Write sends p, or keeps it for later if the wire is corked.
 func (w *wire) Write(p []byte) (int, error) {
@@ -88,16 +130,16 @@ func (w *wire) Write(p []byte) (int, error) {
 	if !w.corked {
 		return w.Conn.Write(p)
 	}
-	if w.holds+len(p) > blockSize {
+	if w.holds+len(p) > writeSize {
 		if err := w.sendHeld(); err != nil {
 			return 0, err
 		}
 	}
-	if len(p) > blockSize {
+	if len(p) > writeSize {
 		return w.Conn.Write(p)
 	}
 	if w.held == nil {
-		w.held = blocks.Get().(*block)
+		w.held = writeBlocks.Get().(*writeBlock)
 	}
 	w.holds += copy(w.held[w.holds:], p)
 	return len(p), nil
@@ -117,7 +159,7 @@ func (w *wire) uncork() error {
 	w.corked = false
 	err := w.sendHeld()
 	if w.held != nil {
-		blocks.Put(w.held)
+		writeBlocks.Put(w.held)
 		w.held = nil
 	}
 	return err
