@@ -16,6 +16,7 @@ import (
 type options struct {
 	cli.NodeFlags
 	relays []string
+	token  tokenOptions
 	dev    bool
 }
 
@@ -24,6 +25,7 @@ func (o *options) add(root *cobra.Command) {
 	fs := root.PersistentFlags()
 	o.NodeFlags.Add(fs, "peer", listenAny)
 	fs.StringSliceVar(&o.relays, "relay", nil, "address of a relay to use besides those that are found (repeatable)")
+	o.token.add(fs)
 	fs.BoolVar(&o.dev, "dev", false, "join the \"relayd --dev\" that runs on this machine")
 }
 
@@ -83,6 +85,11 @@ func (o *options) newNode(ctx context.Context, ephemeral bool) (*node.Node, erro
 	n, err := node.New(cfg)
 	if err != nil {
 		return nil, cli.Usage(err, "peer --help")
+	}
+	if !ephemeral { // a token is for one peer
+		if err := o.token.give(n); err != nil {
+			return nil, err
+		}
 	}
 	return n, nil
 }

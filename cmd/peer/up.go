@@ -41,6 +41,7 @@ func up(cmd *cobra.Command, o *options, asJSON bool) (err error) {
 	}
 	defer func() { err = errors.Join(err, n.Close()) }()
 	defer closeServers()
+	defer o.token.follow(ctx, n, cmd.ErrOrStderr())()
 
 	out := cmd.OutOrStdout()
 	if !asJSON {

@@ -39,7 +39,7 @@ name, as in RELAYD_NETWORK) or in a TOML file (--config).`,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return serve(cmd, &o) },
 	}
 	o.add(root)
-	root.AddCommand(cli.NewStatus(&o.NodeFlags, "relayd"), cli.NewID(&o.NodeFlags))
+	root.AddCommand(cli.NewStatus(&o.NodeFlags, "relayd"), cli.NewID(&o.NodeFlags), newToken())
 	cli.AddSettings(root, "RELAYD")
 	return root
 }

@@ -1,0 +1,69 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestTokenFile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "token")
+		write := func(text string) {
+			t.Helper()
+			if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var set, warned []string
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		f := tokenFile{path: path, current: "one"}
+		write("one\n")
+		go func() {
+			defer close(done)
+			f.follow(ctx, func(token string) error {
+				if token == "bad" {
+					return errors.New("this is not a token")
+				}
+				set = append(set, token)
+				return nil
+			}, func(err error) { warned = append(warned, err.Error()) })
+		}()
+		time.Sleep(tokenPoll / 2) // always between two readings
+		for _, step := range []struct {
+			name      string
+			do        func()
+			set, warn int // how many more
+		}{
+			{"nothing", func() {}, 0, 0},
+			{"space", func() { write(" one") }, 0, 0},
+			{"another", func() { write("two") }, 1, 0},
+			{"bad", func() { write("bad\n") }, 0, 1},
+			{"good again", func() { write("two") }, 1, 0},
+			{"bad again", func() { write("bad\n") }, 0, 1},
+			{"gone", func() { os.Remove(path) }, 0, 1},
+			{"too long", func() { write(strings.Repeat("x", maxTokenFile+1)) }, 0, 1},
+			{"none", func() { write("") }, 1, 0},
+			{"half, and then whole", func() { write("thr"); time.Sleep(tokenPoll); write("three") }, 1, 0},
+		} {
+			sets, warns := len(set), len(warned)
+			step.do()
+			time.Sleep(10 * tokenPoll)
+			if len(set)-sets != step.set || len(warned)-warns != step.warn {
+				t.Errorf("%s: set %q, warned %q, want %d and %d more", step.name, set[sets:], warned[warns:], step.set, step.warn)
+			}
+		}
+		cancel()
+		<-done
+		if want := []string{"two", "two", "", "three"}; !slices.Equal(set, want) {
+			t.Errorf("got %q, want %q", set, want)
+		}
+	})
+}
