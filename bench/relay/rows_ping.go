@@ -13,8 +13,10 @@ func pingRow(w wire, b *bound) *row {
 		{name: "idle p99", what: "  p99", unit: micros},
 		{name: "same p50", what: "beside bulk to the same destination, p50", unit: micros, bound: b},
 		{name: "same p99", what: "  p99", unit: micros},
+		{name: "same rate", what: "  the bulk's rate", unit: megabytes},
 		{name: "other p50", what: "beside bulk to another destination, p50", unit: micros},
 		{name: "other p99", what: "  p99", unit: micros},
+		{name: "other rate", what: "  the bulk's rate", unit: megabytes},
 	}}
 	r.open = func(ctx context.Context, b *bench, s side) (probe, error) {
 		g, err := b.startRig(ctx, r.id, s, roomy, w, 1, 2)
@@ -55,9 +57,11 @@ func (p *pingProbe) round(ctx context.Context, _ int) (values, error) {
 			return nil, err
 		}
 		for name, dest := range map[string]string{"same": p.dests[0], "other": p.dests[1]} {
-			if err := beside(ctx, p.greedy, dest, func() error { return ping(name) }); err != nil {
+			m, err := beside(ctx, p.greedy, dest, func() error { return ping(name) })
+			if err != nil {
 				return nil, err
 			}
+			got.add(name+" rate", m.rate())
 		}
 	}
 	return got.medians(), nil
@@ -76,15 +80,16 @@ func (s samples) medians() values {
 	return v
 }
 
-// beside runs f while one circuit to dest is flooded.
-func beside(ctx context.Context, greedy *child, dest string, f func() error) error {
+// beside runs f while one circuit to dest is flooded, and tells how fast that
+// was.
+func beside(ctx context.Context, greedy *child, dest string, f func() error) (moved, error) {
 	if err := tell(ctx, greedy, "flood", openArgs{Dests: []string{dest}}); err != nil {
-		return err
+		return moved{}, err
 	}
 	if err := f(); err != nil {
-		return err
+		return moved{}, err
 	}
-	return tell(ctx, greedy, "calm", none{})
+	return ask[moved](ctx, greedy, "calm", none{})
 }
 
 const (
@@ -103,6 +108,7 @@ func fairnessRow() *row {
 		{name: "unloaded", what: "50 interactive circuits, p99", unit: millis},
 		{name: "beside", what: "  beside a greedy one, p99", unit: millis},
 		{name: "ratio", what: "  how many times the unloaded", unit: times, bound: atMost(2)},
+		{name: "greedy", what: "  the greedy one's rate", unit: megabytes},
 	}}
 	r.open = func(ctx context.Context, b *bench, s side) (probe, error) {
 		spec := roomy
@@ -146,9 +152,11 @@ func (p *fairProbe) round(ctx context.Context, _ int) (values, error) {
 		if err := ping("unloaded"); err != nil {
 			return nil, err
 		}
-		if err := beside(ctx, p.greedy, p.dests[fairCircuits], func() error { return ping("beside") }); err != nil {
+		m, err := beside(ctx, p.greedy, p.dests[fairCircuits], func() error { return ping("beside") })
+		if err != nil {
 			return nil, err
 		}
+		got.add("greedy", m.rate())
 	}
 	v := got.medians()
 	v["ratio"] = v["beside"] / v["unloaded"]
