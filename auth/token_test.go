@@ -390,3 +390,22 @@ func TestReasons(t *testing.T) {
 		t.Errorf("a reason of a later version: got %q", string(got))
 	}
 }
+
+// BenchmarkParse is what a presentation costs a relay, less the stream.
+func BenchmarkParse(b *testing.B) {
+	key, issuer := newKey(b)
+	_, p := newKey(b)
+	text := sign(b, key, Token{Peer: p, Class: "member", Expires: start, Limits: Limits{Circuits: 8, Rate: Unlimited}})
+	trust := Trust{Issuers: []peer.ID{issuer}}
+	b.ReportAllocs()
+	for b.Loop() {
+		s, err := Parse(text)
+		if err == nil {
+			err = trust.Verify(s, p, start.Add(-time.Hour))
+		}
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(len(text)), "characters")
+}

@@ -114,7 +114,7 @@ func (f *tokenFile) read() (token string, changed bool, err error) {
 	return token, true, nil
 }
 
-// maxTokenFile bounds what is read, in bytes; a token has some 400.
+// maxTokenFile bounds what is read, in bytes; a token has some 300.
 const maxTokenFile = 4096
 
 // readToken reads a token file. An empty one says that there is none.
