@@ -37,7 +37,7 @@ const (
 	// flushEvery is what a crash may cost. Shorter, and a slow disk would be
 	// at work all the time.
 	flushEvery = 30 * time.Second
-	// maxRecords bounds the accounts on disk: about 150 MB.
+	// maxRecords bounds the accounts on disk: about 300 MB.
 	maxRecords = 1_000_000
 	// maxMemory is the same for a store without a file, in about 30 MB.
 	maxMemory = 128 << 10
