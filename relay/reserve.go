@@ -45,7 +45,7 @@ func (r *Relay) handleReserve(ctx context.Context, q request) {
 		r.cfg.Host.ConnManager().TagPeer(q.from, reservationTag, reservationWeight)
 		// It may have left while we were deciding, and then nobody else
 		// would notice.
-		if r.cfg.Host.Network().Connectedness(q.from) != network.Connected {
+		if q.stream.Conn().IsClosed() && r.cfg.Host.Network().Connectedness(q.from) != network.Connected {
 			r.cancel(q.from, PeerGone)
 		}
 	}
