@@ -38,7 +38,7 @@ type circuit struct {
 	mu     sync.Mutex // guards the fields below
 	reason Reason     // set once
 	timer  *time.Timer
-	reset  func() // of both streams, once there are two
+	reset  func()    // of both streams, once there are two
 	seen   time.Time // when rate was asked for last
 	before int64     // what had passed then
 }

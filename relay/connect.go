@@ -126,30 +126,35 @@ func (r *Relay) askDestination(ctx context.Context, c *circuit, elsewhere bool) 
 		return nil, err
 	}
 	abort := context.AfterFunc(ctx, func() { s.Reset() })
-	defer func() {
-		if !abort() && err == nil {
-			err = ctx.Err()
-		}
-		if err != nil {
-			s.Reset()
-		}
-	}()
-	if err := s.Scope().SetService(serviceName); err != nil {
+	err = r.agree(s, c)
+	if !abort() && err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		s.Reset()
 		return nil, err
+	}
+	return s, nil
+}
+
+// agree is the exchange on a stop stream.
+func (r *Relay) agree(s network.Stream, c *circuit) error {
+	if err := s.Scope().SetService(serviceName); err != nil {
+		return err
 	}
 	if err := writeMessage(s, &pbv2.StopMessage{
 		Type: pbv2.StopMessage_CONNECT.Enum(), Peer: util.PeerInfoToPeerV2(peer.AddrInfo{ID: c.src}), Limit: c.class.limit(),
 	}); err != nil {
-		return nil, err
+		return err
 	}
 	var answer pbv2.StopMessage
 	if err := readMessage(s, &answer, connectTimeout); err != nil {
-		return nil, err
+		return err
 	}
 	if answer.GetType() != pbv2.StopMessage_STATUS || answer.GetStatus() != pbv2.Status_OK {
-		return nil, fmt.Errorf("answered %s %s", answer.GetType(), answer.GetStatus())
+		return fmt.Errorf("answered %s %s", answer.GetType(), answer.GetStatus())
 	}
-	return s, nil
+	return nil
 }
 
 // carry runs both directions. It returns at once; the last of them cleans up.

@@ -35,8 +35,8 @@ type pump struct {
 	src   network.Stream
 	dst   network.Stream
 	out   io.Writer // to dst, not ahead of those who write little to the same peer
-	left  int64 // bytes that may still pass; < 0 if any number
-	quota int64 // of the payer's month; 0 if there is none
+	left  int64     // bytes that may still pass; < 0 if any number
+	quota int64     // of the payer's month; 0 if there is none
 	payer *usage.Account
 
 	small     *[smallBuffer]byte

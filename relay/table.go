@@ -7,7 +7,8 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
-	"github.com/causeway-p2p/causeway/relay/fair")
+	"github.com/causeway-p2p/causeway/relay/fair"
+)
 
 // table is what the relay owes to whom: the reservations, the circuits, and the
 // counts that bound them. Every operation on it takes the same time, however

@@ -304,6 +304,19 @@ func BenchmarkMatch(b *testing.B) {
 			}
 		})
 	}
+	// The alternative: look at one rule after the other.
+	b.Run("v4 one by one", func(b *testing.B) {
+		var nets []netip.Prefix
+		for _, r := range l.rules {
+			if n, hint := parseNetwork(r.Who); hint == "" {
+				nets = append(nets, n)
+			}
+		}
+		ip := netip.MustParseAddr("198.51.100.7")
+		for b.Loop() {
+			slices.IndexFunc(nets, func(n netip.Prefix) bool { return n.Contains(ip) })
+		}
+	})
 }
 
 func BenchmarkParse(b *testing.B) {

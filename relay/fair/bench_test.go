@@ -1,6 +1,7 @@
 package fair
 
 import (
+	"sync"
 	"testing"
 	"time"
 )
@@ -26,6 +27,20 @@ func BenchmarkAcquireCapped(b *testing.B) {
 				f.Acquire(maxCapped, done)
 			}
 		})
+	}
+}
+
+// BenchmarkBucket is the alternative: a token bucket with a lock, and no order
+// among those who wait.
+func BenchmarkBucket(b *testing.B) {
+	var mu sync.Mutex
+	var t bucket
+	t.set(1<<60, 0, time.Now())
+	b.ReportAllocs()
+	for b.Loop() {
+		mu.Lock()
+		t.take(maxCapped, time.Now())
+		mu.Unlock()
 	}
 }
 

@@ -28,9 +28,9 @@
 // in one of them would wait for all of it.
 //
 // What this does not do: tell peers apart beyond their Share. A peer with many
-// circuits has as many flows under the cap; how many it may have is for the
-// relay to bound. Nor does a flow that never asked before count as having had
-// its part, so that the rate of new circuits needs a bound as well.
+// circuits has as many flows under the cap, and each new flow begins as a sparse
+// one; how many circuits a peer may have, and how fast it may open them, is for
+// the relay to bound.
 package fair
 
 import (
@@ -123,7 +123,7 @@ func (f *Flow) Acquire(n int, done <-chan struct{}) error {
 	if f.closed.Load() {
 		return ErrStopped
 	}
-	if f.share.rate.Load() == 0 && f.relay.rate.Load() == 0 {
+	if f.share.rate.Load() == 0 && f.relay.rate.Load() == 0 || n <= 0 {
 		return nil
 	}
 	return f.acquire(int64(n), done)

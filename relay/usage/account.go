@@ -37,8 +37,8 @@ type Usage struct {
 	Refusals   int64 `json:"refusals"`
 	// First and Last are when something was counted, within half a minute; zero
 	// if nothing ever was.
-	First time.Time `json:"first"`
-	Last  time.Time `json:"last"`
+	First time.Time `json:"first,omitzero"`
+	Last  time.Time `json:"last,omitzero"`
 }
 
 // read takes over what is on disk. It runs once, before anybody has the
@@ -46,7 +46,8 @@ type Usage struct {
 func (a *Account) read() {
 	r, _, err := a.s.disk.get(a.id)
 	if err != nil {
-		log.Warn("account not read, it starts from zero", "peer", a.id, "err", err)
+		log.Debug("account not read, it starts from zero", "peer", a.id, "err", err)
+		a.s.unread.Add(1)
 	}
 	a.s.mu.Lock() // at once, or a flush would find a difference
 	defer a.s.mu.Unlock()

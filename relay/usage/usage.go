@@ -24,6 +24,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -52,6 +53,7 @@ type Store struct {
 	maxRecords int
 	maxIdle    int
 	early      chan struct{} // asks Run to flush
+	unread     atomic.Int64  // accounts that could not be read, for Run to tell
 
 	closing sync.Once
 	closed  error // of Close
@@ -157,6 +159,7 @@ func (s *Store) Get(p peer.ID) (Usage, bool) {
 
 // Run writes what changed every 30 seconds, and when ctx ends.
 func (s *Store) Run(ctx context.Context) error {
+	early := s.early
 	for {
 		now := time.Now()
 		// Not across the end of a month, or bytes of the new one would count
@@ -166,12 +169,17 @@ func (s *Store) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			t.Stop()
 			return s.Flush()
-		case <-s.early:
+		case <-early:
 			t.Stop()
 		case <-t.C:
 		}
+		early = s.early
 		if err := s.Flush(); err != nil {
 			log.Warn("accounts not written, they are kept for the next time", "err", err)
+			early = nil // a disk that is full is asked at its time only
+		}
+		if n := s.unread.Swap(0); n > 0 {
+			log.Warn("accounts not read, they start from zero", "accounts", n)
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -329,6 +330,27 @@ func TestTop(t *testing.T) {
 	}
 }
 
+// TestFailingDisk: Run asks it again every half minute, however many want to be
+// written early.
+func TestFailingDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := open(t, "")
+		bad := &broken{memory: newMemory()}
+		s.disk, s.maxIdle = bad, 4
+		go s.Run(t.Context())
+		for i := range 1000 {
+			count(s, peer.ID(fmt.Sprint(i)), 1)
+			time.Sleep(time.Second)
+		}
+		if got := bad.updates.Load(); got < 1000/30 || got > 1000/30+2 {
+			t.Errorf("%d tries, want %d", got, 1000/30)
+		}
+		if live, _ := s.inMemory(); live != 4 {
+			t.Errorf("%d live, want 4", live)
+		}
+	})
+}
+
 // TestFlushFails: all is kept for the next time.
 func TestFlushFails(t *testing.T) {
 	s := open(t, "")
@@ -348,9 +370,15 @@ func TestFlushFails(t *testing.T) {
 
 var errBroken = errors.New("disk full")
 
-type broken struct{ *memory }
+type broken struct {
+	*memory
+	updates atomic.Int64
+}
 
-func (*broken) update([]entry, []peer.ID) error { return errBroken }
+func (b *broken) update([]entry, []peer.ID) error {
+	b.updates.Add(1)
+	return errBroken
+}
 
 func BenchmarkAddBytes(b *testing.B) {
 	s := open(b, "")
@@ -360,6 +388,19 @@ func BenchmarkAddBytes(b *testing.B) {
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
 			a.AddBytes(64 << 10)
+		}
+	})
+}
+
+// BenchmarkAddLocked is the alternative: a counter with a lock.
+func BenchmarkAddLocked(b *testing.B) {
+	var mu sync.Mutex
+	var bytes int64
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			mu.Lock()
+			bytes += 64 << 10
+			mu.Unlock()
 		}
 	})
 }
