@@ -19,15 +19,27 @@ import (
 type Settings struct {
 	prefix string
 	file   string
+	tables map[string]func([]Table) error
+}
+
+// Table is one of several tables of a kind in the file: [kind.name].
+type Table struct {
+	Name   string
+	Values map[string]string
 }
 
 // AddSettings adds the --config flag and reads all sources before the command
 // runs. The prefix is that of the environment variables.
-func AddSettings(root *cobra.Command, prefix string) {
-	s := &Settings{prefix: prefix}
+func AddSettings(root *cobra.Command, prefix string) *Settings {
+	s := &Settings{prefix: prefix, tables: make(map[string]func([]Table) error)}
 	root.PersistentFlags().StringVar(&s.file, "config", "", "TOML file with settings, named like the flags")
-	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return s.apply(cmd) }
+	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return s.Apply(cmd) }
+	return s
 }
+
+// Tables makes the file take tables of a kind, which take gets in their order
+// there. It is not called if there are none.
+func (s *Settings) Tables(kind string, take func([]Table) error) { s.tables[kind] = take }
 
 // EnvName is the environment variable of a flag.
 func (s *Settings) envName(flag string) string {
@@ -37,7 +49,9 @@ func (s *Settings) envName(flag string) string {
 // notSettings are flags that only make sense on the command line.
 var notSettings = []string{"help", "version", "config"}
 
-func (s *Settings) apply(cmd *cobra.Command) error {
+// Apply reads all sources. Flags that were given to the command stay as they
+// are.
+func (s *Settings) Apply(cmd *cobra.Command) error {
 	flags := cmd.Flags()
 	file := s.file
 	if v := os.Getenv(s.envName("config")); file == "" && v != "" {
@@ -103,24 +117,67 @@ func (s *Settings) read(path string, cmd *cobra.Command) (map[string][]string, e
 		return nil, Usage(err, "another --config, or none")
 	}
 	var raw map[string]any
-	if err := toml.Unmarshal(data, &raw); err != nil {
+	meta, err := toml.Decode(string(data), &raw)
+	if err != nil {
 		return nil, Usage(fmt.Errorf("config file %s: %w", path, err), `lines like  network = "demo"`)
 	}
 	out := make(map[string][]string)
 	for name, v := range raw {
-		if !s.known(cmd.Root(), name) {
-			return nil, Usage(fmt.Errorf("config file %s: unknown setting %q", path, name), "%s --help lists the settings", cmd.CommandPath())
-		}
-		switch v := v.(type) {
-		case []any:
-			for _, e := range v {
-				out[name] = append(out[name], fmt.Sprint(e))
+		table, isTable := v.(map[string]any)
+		take := s.tables[name]
+		switch {
+		case isTable && take != nil:
+			tables, err := tablesOf(name, table, meta)
+			if err == nil {
+				err = take(tables)
 			}
-		case map[string]any:
+			if err != nil {
+				return nil, Usage(fmt.Errorf("config file %s: %w", path, err), "%s --help", cmd.CommandPath())
+			}
+		case take != nil:
+			return nil, Usage(fmt.Errorf("config file %s: %q is a value, want tables", path, name), "a line like  [%s.member]", name)
+		case !s.known(cmd.Root(), name):
+			return nil, Usage(fmt.Errorf("config file %s: unknown setting %q", path, name), "%s --help lists the settings", cmd.CommandPath())
+		case isTable:
 			return nil, Usage(fmt.Errorf("config file %s: %q is a table, want a value", path, name), `lines like  network = "demo"`)
 		default:
-			out[name] = []string{fmt.Sprint(v)}
+			out[name] = texts(v)
 		}
+	}
+	return out, nil
+}
+
+// texts is a value, or each of a list, as on the command line.
+func texts(v any) (out []string) {
+	list, isList := v.([]any)
+	if !isList {
+		return []string{fmt.Sprint(v)}
+	}
+	for _, e := range list {
+		out = append(out, fmt.Sprint(e))
+	}
+	return out
+}
+
+// tablesOf are the tables of a kind in their order, which only the keys have.
+func tablesOf(kind string, all map[string]any, meta toml.MetaData) (out []Table, err error) {
+	for _, key := range meta.Keys() {
+		if len(key) < 2 || key[0] != kind || slices.ContainsFunc(out, func(t Table) bool { return t.Name == key[1] }) {
+			continue
+		}
+		values, ok := all[key[1]].(map[string]any)
+		if !ok {
+			return nil, fmt.Errorf("%s is a value, want a table [%s.%s]", key, kind, key[1])
+		}
+		t := Table{Name: key[1], Values: make(map[string]string)}
+		for name, v := range values {
+			switch v.(type) {
+			case map[string]any, []any, []map[string]any:
+				return nil, fmt.Errorf("%s.%s.%s: want one value", kind, t.Name, name)
+			}
+			t.Values[name] = fmt.Sprint(v)
+		}
+		out = append(out, t)
 	}
 	return out, nil
 }
