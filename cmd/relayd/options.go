@@ -47,13 +47,8 @@ func (o *options) add(root *cobra.Command) {
 	fs.BoolVar(&o.quiet, "quiet", false, "print nothing but errors")
 	fs.DurationVar(&o.drain, "drain", 10*time.Second, "how long circuits may run on after the first Ctrl-C")
 	fs.StringSliceVar(&o.siblings, "sibling", nil, "address of another relay that peers go to when this one stops (repeatable)")
-	fs.IntVar(&o.limits.Reservations, "max-reservations", 1024, "peers that may hold a reservation at a time")
-	fs.IntVar(&o.limits.ReservationsPerIP, "max-reservations-per-ip", 32, "the same from one IP address")
-	fs.IntVar(&o.limits.ReservationsPerASN, "max-reservations-per-asn", 256, "the same from one autonomous system")
-	fs.IntVar(&o.limits.CircuitsPerPeer, "max-circuits-per-peer", 64, "circuits of one peer at a time")
-	fs.DurationVar(&o.limits.ReservationTTL, "reservation-ttl", time.Hour, "how long a reservation holds unless refreshed")
-	fs.DurationVar(&o.limits.CircuitTime, "circuit-time", time.Hour, "how long a circuit may last (-1ns: unlimited)")
-	fs.Int64Var(&o.limits.CircuitBytes, "circuit-bytes", 256<<20, "bytes a circuit may carry each way (-1: unlimited)")
+	o.limits = relay.Limits{}.WithDefaults()
+	addLimits(fs, &o.limits)
 }
 
 // config turns the flags into a node's configuration.
