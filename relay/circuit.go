@@ -107,11 +107,15 @@ func (c *circuit) join(hop, stop network.Stream, d time.Duration) bool {
 	return true
 }
 
-// finish is called once after both directions have ended.
+// finish is called once after both directions have ended. It resets nothing: the
+// last that was written may still be on its way.
 func (c *circuit) finish() Reason {
-	c.end(Closed)
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.reason == "" {
+		c.reason = Closed
+		close(c.done)
+	}
 	if c.timer != nil {
 		c.timer.Stop()
 	}
