@@ -26,6 +26,8 @@ type relaySpec struct {
 	// BytesPerSecond caps what is relayed altogether, where a relay can do
 	// that. If zero, nothing is capped.
 	BytesPerSecond int64 `json:"bytes_per_second"`
+	// Ghosts tells that those who reserve are not there (ghost.go).
+	Ghosts bool `json:"ghosts"`
 }
 
 // served is a relay that serves.

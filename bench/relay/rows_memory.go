@@ -10,7 +10,7 @@ import (
 func reservationMemoryRow(n int) *row {
 	r := memoryRow("e/reservation", fmt.Sprintf("memory for one of %d reservations", n))
 	r.open = func(ctx context.Context, b *bench, s side) (probe, error) {
-		g, err := b.startRelay(ctx, r.id, s, relaySpec{Reservations: 2 * n, Circuits: 16})
+		g, err := b.startRelay(ctx, r.id, s, relaySpec{Reservations: 2 * n, Circuits: 16, Ghosts: true})
 		if err != nil {
 			return nil, err
 		}

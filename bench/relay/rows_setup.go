@@ -48,7 +48,7 @@ func reserveRow(name string, held int, step *bound) *row {
 		{name: "rate", what: "  that is, on one core", unit: perSecond},
 	}}
 	r.open = func(ctx context.Context, b *bench, s side) (probe, error) {
-		g, err := b.startRelay(ctx, r.id, s, relaySpec{Reservations: 2 * held, Circuits: 16})
+		g, err := b.startRelay(ctx, r.id, s, relaySpec{Reservations: 2 * held, Circuits: 16, Ghosts: true})
 		if err != nil {
 			return nil, err
 		}
@@ -56,7 +56,7 @@ func reserveRow(name string, held int, step *bound) *row {
 			g.close()
 			return nil, err
 		}
-		return &reserveProbe{rig: g, args: reserveArgs{Held: held, Seconds: b.seconds(2, 1)}}, nil
+		return &reserveProbe{rig: g, args: reserveArgs{Held: held, Seconds: b.seconds(3, 1.2)}}, nil
 	}
 	return r
 }
