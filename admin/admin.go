@@ -7,6 +7,7 @@
 //	POST /v1/connect?peer=ID&service=S a byte stream (see Stream)
 //	POST /v1/listen?service=S          a byte stream with the next caller
 //	POST /v1/relays?do=VERB&…          change which relays are used (see relays.go)
+//	…    /v1/relay/…                   look at and control the relay host (see host.go)
 //
 // Errors are {"error": "a sentence", "kind": "…"}. Server and Client are the
 // two ends.
@@ -86,6 +87,7 @@ type PingLine struct {
 // Server serves one node.
 type Server struct {
 	node     *node.Node
+	onDrain  func(time.Duration) // nil if there is nothing to drain
 	listener net.Listener
 	http     *http.Server
 	streams  sync.WaitGroup
@@ -97,14 +99,25 @@ type Server struct {
 // ErrInUse: another program answers on the socket.
 var ErrInUse = errors.New("another node is running here")
 
+// Option is something that Serve can do besides.
+type Option func(*Server)
+
+// OnDrain is how a program can be asked to drain its node for a time (0: as
+// long as it would by itself) and to stop. It may be called concurrently, and
+// must not block.
+func OnDrain(f func(time.Duration)) Option { return func(s *Server) { s.onDrain = f } }
+
 // Serve begins to answer on a unix socket at path, mode 0600. A socket that a
 // dead program left behind is replaced.
-func Serve(n *node.Node, path string) (*Server, error) {
+func Serve(n *node.Node, path string, opts ...Option) (*Server, error) {
 	l, err := listenUnix(path)
 	if err != nil {
 		return nil, fmt.Errorf("control socket %s: %w", path, err)
 	}
 	s := &Server{node: n, listener: l, served: make(chan struct{})}
+	for _, o := range opts {
+		o(s)
+	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/status", s.status)
@@ -113,6 +126,7 @@ func Serve(n *node.Node, path string) (*Server, error) {
 	mux.HandleFunc("POST /v1/connect", s.connect)
 	mux.HandleFunc("POST /v1/listen", s.listen)
 	mux.HandleFunc("POST /v1/relays", s.relays)
+	s.handleHost(mux)
 	s.http = &http.Server{
 		Handler:           mux,
 		ReadHeaderTimeout: 5 * time.Second,

@@ -51,16 +51,7 @@ func (c *Client) Close() { c.http.CloseIdleConnections() }
 
 // Status asks for the node's status.
 func (c *Client) Status(ctx context.Context) (node.Status, error) {
-	var s node.Status
-	resp, err := c.do(ctx, http.MethodGet, "/v1/status", nil)
-	if err != nil {
-		return s, err
-	}
-	defer resp.Body.Close()
-	if err := json.NewDecoder(resp.Body).Decode(&s); err != nil {
-		return s, fmt.Errorf("control socket: %w", err)
-	}
-	return s, nil
+	return ask[node.Status](ctx, c, http.MethodGet, "/v1/status", nil, nil)
 }
 
 // Events calls f with the node's past and future events until it returns
@@ -80,7 +71,7 @@ func (c *Client) Ping(ctx context.Context, p peer.ID, count int, interval, timeo
 
 // lines reads a stream of JSON objects.
 func lines[T any](ctx context.Context, c *Client, path string, q url.Values, f func(T) bool) error {
-	resp, err := c.do(ctx, http.MethodGet, path, q)
+	resp, err := c.do(ctx, http.MethodGet, path, q, nil)
 	if err != nil {
 		return err
 	}
@@ -113,7 +104,7 @@ func (c *Client) Listen(ctx context.Context, service string) (*Stream, error) {
 }
 
 func (c *Client) stream(ctx context.Context, path string, q url.Values) (*Stream, error) {
-	resp, err := c.do(ctx, http.MethodPost, path, q)
+	resp, err := c.do(ctx, http.MethodPost, path, q, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -125,8 +116,8 @@ func (c *Client) stream(ctx context.Context, path string, q url.Values) (*Stream
 	return newStream(rw), nil
 }
 
-func (c *Client) do(ctx context.Context, method, path string, q url.Values) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, method, "http://node"+path+"?"+q.Encode(), nil)
+func (c *Client) do(ctx context.Context, method, path string, q url.Values, body io.Reader) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, "http://node"+path+"?"+q.Encode(), body)
 	if err != nil {
 		return nil, err
 	}

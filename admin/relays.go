@@ -102,7 +102,7 @@ func (c *Client) AddRelay(ctx context.Context, info peer.AddrInfo) error {
 
 // post makes a request that has no answer but its success.
 func (c *Client) post(ctx context.Context, path string, q url.Values) error {
-	resp, err := c.do(ctx, http.MethodPost, path, q)
+	resp, err := c.do(ctx, http.MethodPost, path, q, nil)
 	if err != nil {
 		return err
 	}

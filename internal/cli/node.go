@@ -58,7 +58,7 @@ func NewID(f *NodeFlags) *cobra.Command {
 // StartNode starts a node with its control socket and, if asked for, metrics.
 // It returns what ends these two. The socket comes first: if another node
 // answers there, this one must not even open its ports.
-func StartNode(ctx context.Context, n *node.Node, f *NodeFlags) (_ func(), err error) {
+func StartNode(ctx context.Context, n *node.Node, f *NodeFlags, opts ...admin.Option) (_ func(), err error) {
 	var closers []io.Closer
 	closeAll := func() {
 		for _, c := range closers {
@@ -74,7 +74,7 @@ func StartNode(ctx context.Context, n *node.Node, f *NodeFlags) (_ func(), err e
 	if err != nil {
 		return nil, err
 	}
-	server, err := admin.Serve(n, socket)
+	server, err := admin.Serve(n, socket, opts...)
 	if errors.Is(err, admin.ErrInUse) {
 		return nil, Fail(fmt.Errorf("another %s is running with data directory %s", f.program, f.DataDir), "%s status, or another --data-dir", f.program)
 	}
