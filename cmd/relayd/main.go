@@ -4,6 +4,7 @@
 //	relayd                       on ports 4001, joining the public network
 //	relayd --network demo        the first node of a network of your own
 //	relayd --dev                 on loopback, at once, for trying things out
+//	relayd status                how the running relay is; circuits, top, kick, …
 package main
 
 import (
@@ -18,6 +19,11 @@ import (
 func main() { os.Exit(cli.Main(newRoot())) }
 
 func newRoot() *cobra.Command {
+	root, _, _ := newProgram()
+	return root
+}
+
+func newProgram() (*cobra.Command, *options, *cli.Settings) {
 	var o options
 	root := &cobra.Command{
 		Use:   "relayd",
@@ -29,7 +35,9 @@ whether the internet can dial it, and serves while that is so. Peers find it
 through the DHT.
 
 Every flag can also be set by an environment variable (RELAYD_ and the flag's
-name, as in RELAYD_NETWORK) or in a TOML file (--config).`,
+name, as in RELAYD_NETWORK) or in a TOML file (--config). The file also has the
+classes of peers for whom other limits hold, and SIGHUP makes the running relay
+read its limits and classes, the ACL and the revocations again.`,
 		Example: `  relayd                                  a relay on the public network
   relayd --network demo --relay on        the first node of a private network
   relayd --announce /ip4/203.0.113.7/udp/4001/quic-v1    behind Docker or a cloud's NAT
@@ -40,6 +48,6 @@ name, as in RELAYD_NETWORK) or in a TOML file (--config).`,
 	}
 	o.add(root)
 	root.AddCommand(cli.NewStatus(&o.NodeFlags, "relayd"), cli.NewID(&o.NodeFlags), newToken())
-	cli.AddSettings(root, "RELAYD")
-	return root
+	root.AddCommand(newControls(&o)...)
+	return root, &o, o.addSettings(root)
 }

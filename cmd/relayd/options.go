@@ -22,6 +22,7 @@ type options struct {
 	drain    time.Duration
 	limits   relay.Limits
 	siblings []string
+	access   accessOptions
 
 	defaultDir bool // the data directory is where "peer --dev" looks
 }
@@ -49,6 +50,30 @@ func (o *options) add(root *cobra.Command) {
 	fs.StringSliceVar(&o.siblings, "sibling", nil, "address of another relay that peers go to when this one stops (repeatable)")
 	o.limits = relay.Limits{}.WithDefaults()
 	addLimits(fs, &o.limits)
+	o.access.add(fs)
+}
+
+// addSettings makes all flags settings, and the classes tables of the file.
+func (o *options) addSettings(root *cobra.Command) *cli.Settings {
+	s := cli.AddSettings(root, "RELAYD")
+	s.Tables("class", func(tables []cli.Table) (err error) {
+		o.limits.Classes, err = classesOf(tables)
+		return err
+	})
+	return s
+}
+
+// limitsAgain reads the limits as if the program had just been started with its
+// arguments: the file, or the environment, may say something else by now.
+func limitsAgain(args []string) (relay.Limits, error) {
+	root, o, settings := newProgram()
+	if err := root.ParseFlags(args); err != nil {
+		return relay.Limits{}, err
+	}
+	if err := settings.Apply(root); err != nil {
+		return relay.Limits{}, err
+	}
+	return o.limits, o.limits.Validate()
 }
 
 // config turns the flags into a node's configuration.
@@ -73,6 +98,9 @@ func (o *options) config(cmd *cobra.Command) (node.Config, error) {
 	}
 	if cfg.Siblings, err = cli.ParsePeers("--sibling", o.siblings); err != nil {
 		return cfg, cli.Usage(err, "--sibling /ip4/203.0.113.7/udp/4001/quic-v1/p2p/12D3…")
+	}
+	if err := o.limits.Validate(); err != nil {
+		return cfg, cli.Usage(err, "relayd --help")
 	}
 	cfg.Server, cfg.Relay, cfg.RelayLimits = true, mode, o.limits
 	cfg.Relays = -1 // a relay that cannot be dialled is no relay; it does not seek others

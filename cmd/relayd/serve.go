@@ -5,21 +5,43 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 	"time"
 
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
 	"github.com/spf13/cobra"
 
+	"github.com/causeway-p2p/causeway/admin"
 	"github.com/causeway-p2p/causeway/internal/cli"
 	"github.com/causeway-p2p/causeway/node"
 )
 
-// serve runs the relay until a signal.
+// running is a relay while it serves.
+type running struct {
+	opts   *options
+	node   *node.Node
+	access *access
+	out    io.Writer
+}
+
+// serve runs the relay until a signal, or until it is asked to drain.
 func serve(cmd *cobra.Command, o *options) (err error) {
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
 	cfg, err := o.config(cmd)
 	if err != nil {
+		return err
+	}
+	r := &running{opts: o, out: cmd.OutOrStdout()}
+	if o.quiet {
+		r.out = io.Discard
+	}
+	if r.access, cfg.RelayAccess, err = o.access.open(o.limits); err != nil {
 		return err
 	}
 	if cfg.DataDir, err = o.OpenDataDir(); err != nil {
@@ -28,30 +50,43 @@ func serve(cmd *cobra.Command, o *options) (err error) {
 	if cfg.Identity, err = cli.Identity(cfg.DataDir); err != nil {
 		return err
 	}
-	n, err := node.New(cfg)
-	if err != nil {
+	if r.node, err = node.New(cfg); err != nil {
 		return cli.Usage(err, "relayd --help")
 	}
-	out := cmd.OutOrStdout()
-	if o.quiet {
-		out = io.Discard
-	}
 	ctx := cmd.Context()
-	events := n.Events(context.WithoutCancel(ctx))
-	closeServers, err := cli.StartNode(ctx, n, &o.NodeFlags)
+	events := r.node.Events(context.WithoutCancel(ctx))
+	drains := make(chan time.Duration, 1)
+	closeServers, err := cli.StartNode(ctx, r.node, &o.NodeFlags, admin.OnDrain(func(d time.Duration) {
+		select {
+		case drains <- d:
+		default: // drains already
+		}
+	}))
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, n.Close()) }()
+	// The socket goes last: who asked us to drain waits for its end.
 	defer closeServers()
+	defer func() { err = errors.Join(err, r.node.Close()) }()
+	defer r.access.follow()()
 
-	printPanel(out, o, n.Status())
-	teller := cli.NewTeller(out)
+	printPanel(r.out, o, r.node.Status(), r.access.String())
+	teller := cli.NewTeller(r.out)
 	for {
 		select {
 		case <-ctx.Done():
-			leave(out, o, n)
+			r.leave(o.drain, nil)
 			return nil
+		case d := <-drains:
+			if d == 0 {
+				d = o.drain
+			}
+			r.leave(d, ctx.Done())
+			return nil
+		case <-hup:
+			r.reload(os.Args[1:])
+		case n := <-r.access.news:
+			r.take(n)
 		case e, ok := <-events:
 			if !ok {
 				return errors.New("the node stopped")
@@ -77,30 +112,36 @@ func worthTelling(e node.Event) bool {
 const moveTime = 2 * time.Second
 
 // leave stops politely: no new reservations, a while for the peers to move and
-// for the circuits that run, then everything is closed. A second Ctrl-C exits
-// at once (cli.Main).
-func leave(out io.Writer, o *options, n *node.Node) {
+// for the circuits that run, then everything is closed. It ends early with hurry;
+// after the first Ctrl-C the second exits at once (cli.Main).
+func (r *running) leave(d time.Duration, hurry <-chan struct{}) {
 	start := time.Now()
-	n.Drain(o.drain)
+	r.node.Drain(d)
 	told := false
+	look := time.NewTicker(50 * time.Millisecond)
+	defer look.Stop()
 	for {
-		s := n.Status().Relay
+		s := r.node.Status().Relay
 		gone := time.Since(start)
-		if s == nil || gone >= o.drain || s.Circuits == 0 && (s.Reservations == 0 || gone >= moveTime) {
+		if s == nil || gone >= d || s.Circuits == 0 && (s.Reservations == 0 || gone >= moveTime) {
 			break
 		}
 		if !told {
 			told = true
-			fmt.Fprintf(out, "draining: %d reservations may move and %d circuits run on, for %v; press Ctrl-C again to exit now\n",
-				s.Reservations, s.Circuits, o.drain)
+			fmt.Fprintf(r.out, "draining: %d reservations may move and %d circuits run on, for %v; press Ctrl-C again to exit now\n",
+				s.Reservations, s.Circuits, d)
 		}
-		time.Sleep(50 * time.Millisecond)
+		select {
+		case <-look.C:
+		case <-hurry:
+			d = 0
+		}
 	}
-	fmt.Fprintln(out, "stopped")
+	fmt.Fprintln(r.out, "stopped")
 }
 
 // printPanel says who and where we are, what we do, and what to do next.
-func printPanel(w io.Writer, o *options, s node.Status) {
+func printPanel(w io.Writer, o *options, s node.Status, openTo string) {
 	row := func(name, value string) { fmt.Fprintf(w, "  %-13s %s\n", name, value) }
 	list := func(name string, values []string) {
 		if len(values) == 0 {
@@ -125,7 +166,11 @@ func printPanel(w io.Writer, o *options, s node.Status) {
 			serving = "serving"
 		}
 		row("relay", fmt.Sprintf("%s (--relay=%s): %s", serving, s.Relay.Mode, s.Relay.Because))
+		row("open to", openTo)
 		row("limits", s.Relay.Limits.String())
+		for _, l := range furtherLimits(s.Relay.Limits) {
+			row("", l)
+		}
 	}
 	row("for a peer", o.peerCommand(s))
 	fmt.Fprintln(w)

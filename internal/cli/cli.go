@@ -69,7 +69,7 @@ func report(cmd *cobra.Command, w io.Writer, err error) int {
 	if !errors.As(err, &h) && isUsage(err) {
 		h = &hinted{err: err, try: cmd.CommandPath() + " --help", usage: true}
 	}
-	fmt.Fprintf(w, "Error: %s\n", sentences(err))
+	fmt.Fprintf(w, "Error: %s\n", OneLine(err))
 	if h == nil {
 		return exitFailure
 	}
@@ -93,9 +93,9 @@ func isUsage(err error) bool {
 	return false
 }
 
-// sentences joins several faults, which errors.Join puts on lines, and keeps
+// OneLine joins several faults, which errors.Join puts on lines, and keeps
 // cobra's suggestions readable.
-func sentences(err error) string {
+func OneLine(err error) string {
 	var parts []string
 	for line := range strings.Lines(err.Error()) {
 		if line = strings.TrimSpace(line); line != "" {
