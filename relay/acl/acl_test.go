@@ -314,7 +314,7 @@ func BenchmarkMatch(b *testing.B) {
 		}
 		ip := netip.MustParseAddr("198.51.100.7")
 		for b.Loop() {
-			slices.IndexFunc(nets, func(n netip.Prefix) bool { return n.Contains(ip) })
+			_ = slices.IndexFunc(nets, func(n netip.Prefix) bool { return n.Contains(ip) })
 		}
 	})
 }
