@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"compress/gzip"
-	"errors"
 	"fmt"
 	"io"
 	"regexp"
@@ -12,7 +11,7 @@ import (
 )
 
 // Of a CPU profile (github.com/google/pprof/blob/main/proto/profile.proto) one
-// thing is wanted here: the share of the samples under some function. That
+// thing is wanted here: how many of the samples are under some function. That
 // needs five of its fields.
 
 // maxProfile bounds an unpacked profile; a few seconds' is well below 1 MiB.
@@ -31,31 +30,28 @@ type sample struct {
 	count     int64
 }
 
-// shareOf is the share of samples whose stack has a function that matches.
-func shareOf(zipped []byte, name *regexp.Regexp) (float64, error) {
+// samplesOf counts the samples, and those whose stack has a function that
+// matches.
+func samplesOf(zipped []byte, name *regexp.Regexp) (matching, all int64, err error) {
 	z, err := gzip.NewReader(bytes.NewReader(zipped))
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	data, err := io.ReadAll(io.LimitReader(z, maxProfile))
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	p, err := parseProfile(data)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
-	var all, matching int64
 	for _, s := range p.samples {
 		all += s.count
 		if p.has(s, name) {
 			matching += s.count
 		}
 	}
-	if all == 0 {
-		return 0, errors.New("no samples")
-	}
-	return float64(matching) / float64(all), nil
+	return matching, all, nil
 }
 
 func (p *profile) has(s sample, name *regexp.Regexp) bool {

@@ -53,15 +53,15 @@ func zipped(data []byte) []byte {
 	return b.Bytes()
 }
 
-func TestShareOf(t *testing.T) {
-	for name, want := range map[string]float64{`main\.a$`: 0.75, `main\.b$`: 0.25, `main\.c$`: 1, `nobody`: 0} {
-		got, err := shareOf(zipped(exampleProfile()), regexp.MustCompile(name))
-		if err != nil || got != want {
-			t.Errorf("%s: got %v, %v, want %v", name, got, err, want)
+func TestSamplesOf(t *testing.T) {
+	for name, want := range map[string]int64{`main\.a$`: 3, `main\.b$`: 1, `main\.c$`: 4, `nobody`: 0} {
+		got, all, err := samplesOf(zipped(exampleProfile()), regexp.MustCompile(name))
+		if err != nil || got != want || all != 4 {
+			t.Errorf("%s: got %d of %d, %v, want %d of 4", name, got, all, err, want)
 		}
 	}
-	for name, data := range map[string][]byte{"not packed": []byte("x"), "empty": zipped(nil), "cut": zipped(exampleProfile()[:20])} {
-		if _, err := shareOf(data, regexp.MustCompile("x")); err == nil {
+	for name, data := range map[string][]byte{"not packed": []byte("x"), "cut": zipped(exampleProfile()[:20])} {
+		if _, _, err := samplesOf(data, regexp.MustCompile("x")); err == nil {
 			t.Errorf("%s: got no error", name)
 		}
 	}

@@ -117,9 +117,12 @@ func (c *relayChild) hold(ctx context.Context, n int) (none, error) {
 
 // reserveArgs ask for RESERVEs while Held reservations are held.
 type reserveArgs struct {
-	Held    int     `json:"held"`
+	Held int `json:"held"`
+	// Seconds are measured at a time, as often as it takes to have so many
+	// samples.
 	Seconds float64 `json:"seconds"`
-	Profile string  `json:"profile"`
+	Samples int64   `json:"samples"`
+	Profile string  `json:"profile"` // of the last time; empty if none is wanted
 }
 
 // reserveResult tells what one RESERVE cost.
@@ -144,35 +147,57 @@ func (c *relayChild) reserve(ctx context.Context, a reserveArgs) (reserveResult,
 		peers[i] = newGhost(i * (a.Held / len(peers)))
 	}
 	runtime.GC()
-	var profile bytes.Buffer
-	before, err := cpuSeconds()
-	if err != nil {
-		return r, err
-	}
-	if err := pprof.StartCPUProfile(&profile); err != nil {
-		return r, err
-	}
-	for end := time.Now().Add(time.Duration(a.Seconds * float64(time.Second))); time.Now().Before(end); r.Count++ {
-		if err := peers[r.Count%len(peers)].reserve(ctx, hop); err != nil {
-			pprof.StopCPUProfile()
-			return r, fmt.Errorf("reservation %d: %w", r.Count, err)
+	var cpu float64
+	var step, samples int64
+	for range maxSlices {
+		used, profile, err := c.slice(ctx, a.Seconds, func() error {
+			defer func() { r.Count++ }()
+			return peers[r.Count%len(peers)].reserve(ctx, hop)
+		})
+		if err != nil {
+			return r, err
+		}
+		cpu += used
+		matching, all, err := samplesOf(profile, c.relay.step)
+		if err != nil {
+			return r, fmt.Errorf("profile: %w", err)
+		}
+		step, samples = step+matching, samples+all
+		if a.Profile != "" {
+			if err := os.WriteFile(a.Profile, profile, 0o644); err != nil {
+				return r, err
+			}
+		}
+		if samples >= a.Samples {
+			break
 		}
 	}
+	if samples < a.Samples {
+		return r, fmt.Errorf("%d samples in %d profiles of %v s, want %d", samples, maxSlices, a.Seconds, a.Samples)
+	}
+	r.CPU = cpu * 1e6 / float64(r.Count)
+	r.Step = r.CPU * float64(step) / float64(samples)
+	return r, nil
+}
+
+// maxSlices bounds how long is waited for the samples. The kernel owes 100 for
+// each second of CPU, and a busy virtual machine gives a few.
+const maxSlices = 12
+
+// slice calls f for so many seconds, and returns the CPU that took and its
+// profile.
+func (c *relayChild) slice(ctx context.Context, seconds float64, f func() error) (cpu float64, zipped []byte, err error) {
+	var profile bytes.Buffer
+	if err := pprof.StartCPUProfile(&profile); err != nil {
+		return 0, nil, err
+	}
+	before, err := cpuSeconds()
+	for end := time.Now().Add(time.Duration(seconds * float64(time.Second))); err == nil && time.Now().Before(end); {
+		err = f()
+	}
+	after, uerr := cpuSeconds()
 	pprof.StopCPUProfile()
-	after, err := cpuSeconds()
-	if err != nil {
-		return r, err
-	}
-	r.CPU = (after - before) * 1e6 / float64(r.Count)
-	share, err := shareOf(profile.Bytes(), c.relay.step)
-	if err != nil {
-		return r, fmt.Errorf("profile: %w", err)
-	}
-	r.Step = share * r.CPU
-	if a.Profile != "" {
-		err = os.WriteFile(a.Profile, profile.Bytes(), 0o644)
-	}
-	return r, err
+	return after - before, profile.Bytes(), errors.Join(err, uerr, ctx.Err())
 }
 
 // holdByAsking makes a relay hold n reservations through its own handler.

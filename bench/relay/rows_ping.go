@@ -126,7 +126,7 @@ func fairnessRow() *row {
 			g.close()
 			return nil, err
 		}
-		return &fairProbe{rig: g, greedy: greedy, phases: 5, seconds: b.seconds(0.6, 0.25)}, nil
+		return &fairProbe{rig: g, greedy: greedy, phases: int(b.volume(5, 3)), seconds: b.seconds(0.6, 0.3)}, nil
 	}
 	return r
 }

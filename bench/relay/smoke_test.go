@@ -32,12 +32,15 @@ func TestSmoke(t *testing.T) {
 		tiny(pingRow(overTLS, nil), func(p probe) { p.(*pingProbe).seconds = 0.01 }),
 		tiny(fairnessRow(), func(p probe) { p.(*fairProbe).seconds = 0.05 }),
 		tiny(connectRow(2), func(p probe) { p.(*connectProbe).args.Seconds = 0.05 }),
-		tiny(reserveRow("64", 64, nil), func(p probe) { p.(*reserveProbe).args.Seconds = 0.2 }),
+		tiny(reserveRow("64", 64, nil), func(p probe) { p.(*reserveProbe).args.Seconds, p.(*reserveProbe).args.Samples = 0.05, 0 }),
 		reservationMemoryRow(2*warmReservations),
 		circuitMemoryRow(20),
 		tiny(proxiedRow("copy", "copy", proxySpec{}), func(p probe) { p.(*proxyProbe).args.Bytes = 1 << 20 }),
 		tiny(proxiedRow("tls", "tls", proxySpec{TLS: true}), func(p probe) { p.(*proxyProbe).args.Bytes = 1 << 20 }),
 	)
+	if testing.Short() {
+		list = list[:1] // under the race detector each of them takes seconds
+	}
 	dir := t.TempDir()
 	for _, r := range list {
 		t.Run(strings.ReplaceAll(r.id, "/", "-"), func(t *testing.T) {
