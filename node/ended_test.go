@@ -1,0 +1,65 @@
+package node
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/causeway-p2p/causeway/notice"
+	"github.com/causeway-p2p/causeway/relay"
+	"github.com/causeway-p2p/causeway/testnet"
+)
+
+// TestCircuitEnded: an application learns why its bytes stop, at both ends.
+func TestCircuitEnded(t *testing.T) {
+	simulate(t, func(t *testing.T, w *world) {
+		w.bootstrap()
+		r := w.on(w.net.Host("relay"), Config{Server: true, Relay: relay.On, Relays: -1, RelayLimits: relay.Limits{CircuitBytes: 128 << 10}})
+		a := w.behind("A", testnet.Symmetric(), Config{NoHolePunching: true})
+		await(t, a, "A to advertise", func(e AddrsChanged) bool { return e.Circuits >= 1 })
+		w.echo(a)
+		c := w.behind("C", testnet.Symmetric(), Config{NoHolePunching: true})
+		s, err := c.Dial(timeout(t), a.ID(), "echo")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		if err := s.SetDeadline(time.Now().Add(patience)); err != nil {
+			t.Fatal(err)
+		}
+		s.Write(make([]byte, 1<<20))
+		for name, x := range map[string]struct {
+			n    *Node
+			peer peer.ID
+		}{"C": {c, a.ID()}, "A": {a, c.ID()}} {
+			e := await(t, x.n, name+" to hear why", func(e CircuitEnded) bool { return e.Peer == x.peer })
+			if e.Relay != r.ID() || e.Reason != string(relay.Bytes) || e.Sent+e.Received < 128<<10 || !strings.Contains(e.String(), "carried what the relay allows") {
+				t.Errorf("%s heard %+v: %s", name, e, e)
+			}
+		}
+		// Nobody is believed about circuits that we do not have.
+		before := len(c.events.history)
+		c.relayNotice(a.ID(), notice.Notice{Ended: &notice.Ended{Circuits: []notice.Circuit{{Peer: r.ID(), Reason: "kicked"}}}})
+		c.relayNotice(r.ID(), notice.Notice{Ended: &notice.Ended{Circuits: []notice.Circuit{{Peer: r.ID(), Reason: "kicked"}}}})
+		if got := len(c.events.history); got != before {
+			t.Errorf("%d events after tales, want none", got-before)
+		}
+	})
+}
+
+func TestRecentIsBounded(t *testing.T) {
+	r := recent{end: make(map[hop]time.Time)}
+	for i := range 3 * maxRecent {
+		h := hop{relay: "relay", peer: peer.ID(rune(i))}
+		r.note(h, time.Time{})
+		if !r.has(h) || len(r.end) > maxRecent {
+			t.Fatalf("circuit %d: known %v of %d", i, r.has(h), len(r.end))
+		}
+	}
+	old := hop{"relay", "old"}
+	if r.note(old, time.Now().Add(-2*endedFor)); r.has(old) {
+		t.Error("a circuit that ended long ago counts still")
+	}
+}
