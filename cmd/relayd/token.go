@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/crypto"
@@ -114,14 +115,10 @@ the limits given take the place of the class's.`,
 	fl.StringVar(&t.Class, "class", "member", "what the peer belongs to: a name that the relay knows")
 	fl.DurationVar(&valid, "for", 30*24*time.Hour, "how long the token is valid, from now")
 	fl.BoolVar(&asJSON, "json", false, "print JSON")
-	// Not named like relayd's own limits, whose settings would end up here.
-	l := &t.Limits
-	fl.Int64Var(&l.Circuits, "limit-circuits", 0, "circuits of the peer at a time (here and below, 0: the class's, -1: unlimited)")
-	fl.DurationVar(&l.CircuitTime, "limit-circuit-time", 0, "how long a circuit may last (-1ns: unlimited)")
-	fl.Int64Var(&l.CircuitBytes, "limit-circuit-bytes", 0, "bytes a circuit may carry each way")
-	fl.Int64Var(&l.Rate, "limit-rate", 0, "bytes a second that all circuits of the peer may carry")
-	fl.Int64Var(&l.Burst, "limit-burst", 0, "bytes that they may carry at once after a pause")
-	fl.Int64Var(&l.MonthlyBytes, "limit-monthly-bytes", 0, "bytes that they may carry in a calendar month")
+	for _, l := range tokenLimits(&t.Limits) {
+		// Not named like relayd's own limits, whose settings would end up here.
+		fl.Var(l, "limit-"+strings.ReplaceAll(l.name, "_", "-"), l.usage+" (auto: the class's)")
+	}
 	return cmd
 }
 
@@ -177,27 +174,29 @@ func writeToken(w io.Writer, t auth.Token, now time.Time) {
 	row("serial", "%s", t.Serial)
 }
 
+// tokenLimits lists the limits of a token: auto leaves one to the class.
+func tokenLimits(l *auth.Limits) []limit {
+	list := []limit{
+		field(countKind, "circuits", &l.Circuits, auth.Unlimited, "circuits of the peer at a time"),
+		field(durationKind, "circuit_time", &l.CircuitTime, auth.Unlimited, "how long a circuit may last"),
+		field(bytesKind, "circuit_bytes", &l.CircuitBytes, auth.Unlimited, "bytes a circuit may carry each way"),
+		field(bytesKind, "rate", &l.Rate, auth.Unlimited, "bytes a second of all circuits of the peer together"),
+		field(bytesKind, "burst", &l.Burst, auth.Unlimited, "bytes that they may carry at once after a pause"),
+		field(bytesKind, "monthly_bytes", &l.MonthlyBytes, auth.Unlimited, "bytes that they may carry in a calendar month (UTC)"),
+	}
+	for i := range list {
+		list[i].auto = 0
+	}
+	return list
+}
+
 // limitRows says those limits that are not the class's.
 func limitRows(l auth.Limits) (rows []string) {
-	add := func(value int64, some, none string) {
-		switch {
-		case value == auth.Unlimited:
-			rows = append(rows, none)
-		case value != 0:
-			rows = append(rows, fmt.Sprintf(some, value))
+	for _, f := range tokenLimits(&l) {
+		if f.get() != f.auto {
+			rows = append(rows, strings.ReplaceAll(f.name, "_", " ")+" "+f.words())
 		}
 	}
-	add(l.Circuits, "%d circuits at a time", "any number of circuits")
-	switch {
-	case l.CircuitTime == auth.Unlimited:
-		rows = append(rows, "circuits of any length")
-	case l.CircuitTime != 0:
-		rows = append(rows, fmt.Sprintf("each circuit up to %v", l.CircuitTime))
-	}
-	add(l.CircuitBytes, "each circuit up to %d bytes each way", "circuits of any size")
-	add(l.Rate, "%d bytes a second in all", "any number of bytes a second")
-	add(l.Burst, "%d bytes at once", "any number of bytes at once")
-	add(l.MonthlyBytes, "%d bytes a month", "any number of bytes a month")
 	return rows
 }
 
