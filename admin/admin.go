@@ -303,7 +303,7 @@ func (s *Server) connect(w http.ResponseWriter, r *http.Request) {
 		fail(w, &Error{kindOf(err), err.Error()})
 		return
 	}
-	s.handOver(w, func(ctx context.Context, st *Stream) { carry(ctx, st, conn) })
+	s.handOver(w, func(ctx context.Context, st *Stream) { s.carry(ctx, st, conn) })
 }
 
 // listen offers a service and hands over the first stream that comes.
@@ -324,7 +324,7 @@ func (s *Server) listen(w http.ResponseWriter, r *http.Request) {
 		c, err := l.Accept()
 		l.Close() // one stream a request; others find nobody
 		if err == nil {
-			carry(ctx, st, c.(*service.Conn))
+			s.carry(ctx, st, c.(*service.Conn))
 		}
 	})
 }

@@ -167,9 +167,42 @@ func (s *Stream) Close() error {
 // waitClosed returns when the command has closed its end.
 func (s *Stream) waitClosed() { <-s.finished }
 
+// endedWait is how long a broken stream waits for the relay's word on why: it
+// comes within a round trip or two.
+const endedWait = 300 * time.Millisecond
+
+// explain is what a stream broke with or, if it went through a relay that tells
+// it, why its circuit has ended.
+func (s *Server) explain(st *Stream, conn *service.Conn, err error) error {
+	if !node.PathOf(conn.Stream.Conn()).Relayed() {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(s.ctx, endedWait)
+	defer cancel()
+	events := s.node.History(ctx)
+	for {
+		select {
+		case <-st.finished: // nobody wants to know
+			return err
+		case e, ok := <-events:
+			if !ok {
+				return err
+			}
+			ended, is := e.(node.CircuitEnded)
+			if is && ended.Peer == conn.Stream.Conn().RemotePeer() && time.Since(ended.Time) < endedRecently {
+				return errors.New(ended.String())
+			}
+		}
+	}
+}
+
+// endedRecently is how old the word on a circuit may be to be about this one:
+// it may come before we notice that a stream broke.
+const endedRecently = time.Second
+
 // carry copies between a command's stream and a peer's, until both directions
 // have ended or either breaks.
-func carry(ctx context.Context, st *Stream, conn *service.Conn) {
+func (s *Server) carry(ctx context.Context, st *Stream, conn *service.Conn) {
 	defer context.AfterFunc(ctx, func() { conn.Reset() })()
 	who, err := json.Marshal(Connected{Peer: conn.Stream.Conn().RemotePeer(), Path: node.PathOf(conn.Stream.Conn())})
 	if err == nil {
@@ -184,7 +217,7 @@ func carry(ctx context.Context, st *Stream, conn *service.Conn) {
 		_, err := io.Copy(st, conn)
 		if err == nil {
 			err = st.CloseWrite()
-		} else if werr := st.writeFrame(frameReset, []byte(err.Error())); werr != nil {
+		} else if werr := st.writeFrame(frameReset, []byte(s.explain(st, conn, err).Error())); werr != nil {
 			err = werr
 		}
 		if err != nil {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -177,7 +178,7 @@ The names are those of the flags, and of a class's limits CLASS.NAME. 0 or
 		Example: "  relayd limits set bandwidth=50MB rate=1MB\n  relayd limits set member.circuit-bytes=10GB",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
-				return cli.Usage(fmt.Errorf("NAME=VALUE is missing"), "relayd limits set rate=1MB")
+				return cli.Usage(errors.New("NAME=VALUE is missing"), "relayd limits set rate=1MB")
 			}
 			return nil
 		},

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -26,7 +27,7 @@ func (r *running) reloadLimits(args []string) (string, error) {
 	}
 	host := r.node.Relay()
 	if host == nil {
-		return "", fmt.Errorf("this node is no relay")
+		return "", errors.New("this node is no relay")
 	}
 	if r.access.acl != nil {
 		if err := checkClasses(r.access.acl.List(), l); err != nil {
