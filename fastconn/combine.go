@@ -2,6 +2,7 @@ package fastconn
 
 import (
 	"errors"
+	"io"
 	"net"
 	"os"
 	"sync"
@@ -32,7 +33,7 @@ const (
 type Conn struct {
 	net.Conn // the security layer
 	wire     *wire
-	in       merger // owned by the reader
+	in       io.Reader // owned by the reader
 	backlog  backlog
 
 	mu       sync.Mutex    // guards the fields below
@@ -54,16 +55,18 @@ var queues = sync.Pool{New: func() any { return new([queueSize]byte) }}
 // combine puts a Conn over a security layer. If that is not one of ours the
 // records of a write are not combined, which is all that is missing.
 func combine(c net.Conn) *Conn {
-	cc := &Conn{Conn: c}
+	cc := &Conn{Conn: c, in: c}
 	cc.changed.L = &cc.mu
 	if s, ok := c.(*secured); ok {
 		cc.wire = s.wire
+		if s.wire.raw != nil {
+			cc.in = &merger{from: c, wire: s.wire}
+		}
 	}
-	cc.in = merger{from: c, wire: cc.wire}
 	return cc
 }
 
-// Read is for one goroutine.
+// Read is for one goroutine, as yamux has it.
 func (c *Conn) Read(p []byte) (int, error) { return c.in.Read(p) }
 
 // Write accepts p, which is one frame of the muxer.

@@ -47,8 +47,11 @@ func (f *framing) pass(b []byte) int {
 // whole tells whether b, which has not passed yet, begins with a message and
 // has all of it.
 func (f *framing) whole(b []byte) bool {
-	if f.left > 0 || f.have > 0 || len(b) < f.header {
+	if f.within() || len(b) < f.header {
 		return false
 	}
 	return len(b) >= f.header+int(binary.BigEndian.Uint16(b[f.length:]))
 }
+
+// within tells whether a message has passed in part.
+func (f *framing) within() bool { return f.left > 0 || f.have > 0 }

@@ -15,7 +15,9 @@ const (
 	// one frame (go-yamux v5.1, session.go, sendMsg).
 	frameHeader = 12
 	// mergeMax is the largest frame that is worth merging with others: for
-	// larger ones a copy costs more than a frame.
+	// larger ones a copy costs more than a frame. It is also how much is read
+	// at a time while frames are merged, so that little is copied of one that
+	// is not.
 	mergeMax = 8 << 10
 	// mergeFrames bounds how many frames are looked at together.
 	mergeFrames = 512
@@ -27,19 +29,19 @@ const (
 // ones, from here on: each frame means locks, a buffer and a wake-up in yamux,
 // and then the same again in the other direction.
 //
-// It never waits for a frame in order to merge it. Data frames of different
+// It never waits for a frame in order to merge it, and holds no buffer while it
+// waits. Data frames of different
 // streams may change places, which means nothing to the streams; everything
 // else, window updates, pings, the ends of streams, stays where it is.
 type merger struct {
 	from io.Reader
-	wire *wire // nil: what is there to read is not known
+	wire *wire // under from
 
-	head    [frameHeader]byte // the header that is being read
-	have    int               // bytes in it
-	rest    int               // of the body of a frame that is handed through
-	b       *batch            // nil unless something is in it
-	drained bool              // from has nothing left of the last message
-	err     error             // for the next read
+	head [frameHeader]byte // the header that is being read
+	have int               // bytes in it
+	rest int               // of the body of a frame that is handed through
+	b    *batch            // nil unless something is in it
+	err  error             // for the next read
 }
 
 // batch is a buffer of frames.
@@ -48,6 +50,7 @@ type batch struct {
 	r, w   int     // what has been read and is not among the spans
 	frames []frame // those that merge
 	spans  []span  // what goes out, in this order
+	out    int     // how many of these have
 }
 
 type frame struct {
@@ -62,7 +65,7 @@ var batches = sync.Pool{New: func() any { return new(batch) }}
 // Read is for one goroutine, as yamux has it.
 func (m *merger) Read(p []byte) (int, error) {
 	for len(p) > 0 {
-		if m.b != nil && len(m.b.spans) > 0 {
+		if m.b != nil && m.b.out < len(m.b.spans) {
 			return m.b.take(p), nil
 		}
 		if m.rest > 0 {
@@ -89,8 +92,7 @@ func (m *merger) handThrough(p []byte) (n int, err error) {
 	return n, err
 }
 
-// next reads a header and decides what becomes of its frame. While it waits for
-// one no buffer is held.
+// next reads a header and decides what becomes of its frame.
 func (m *merger) next() error {
 	if m.b != nil {
 		m.have += m.b.rest(m.head[m.have:])
@@ -109,56 +111,44 @@ func (m *merger) next() error {
 	if m.b == nil {
 		m.b = batches.Get().(*batch)
 	}
-	b := m.b
-	b.begin(m.head[:])
-	h := parseHeader(m.head[:])
-	if h.plain && h.body <= mergeMax && m.gather(frameHeader+h.body) {
-		b.merge()
+	m.b.begin(m.head[:])
+	m.gather()
+	if len(m.b.frames) > 0 {
+		m.b.merge()
 		return nil
 	}
-	b.spans = append(b.spans[:0], span{0, frameHeader})
-	b.r = frameHeader
-	m.rest = h.body
+	m.b.spans = append(m.b.spans[:0], span{0, frameHeader})
+	m.b.out = 0
+	m.b.r = frameHeader
+	m.rest = parseHeader(m.head[:]).body
 	return nil
 }
 
-// gather reads the first frame of the batch, of the given size, and whatever
-// else is there. It reports whether it has the first.
-func (m *merger) gather(first int) bool {
+// gather reads what is there, up to the first frame that does not merge.
+func (m *merger) gather() {
+	m.wire.setNoWait(true)
+	defer m.wire.setNoWait(false)
 	b := m.b
-	for b.w < first {
-		n, err := m.read(b.buf[b.w:])
+	for b.find() && b.w < len(b.buf) {
+		n, err := m.read(b.buf[b.w:min(b.w+mergeMax, len(b.buf))])
 		b.w += n
 		if err != nil {
-			m.err = err
-			return b.w >= first
+			if !errors.Is(err, errWouldWait) {
+				m.err = err
+			}
+			b.find()
+			return
 		}
 	}
-	for m.drained && b.w < len(b.buf) && m.wire != nil && m.wire.ready() {
-		m.wire.setNoWait(true)
-		n, err := m.read(b.buf[b.w:])
-		m.wire.setNoWait(false)
-		b.w += n
-		if errors.Is(err, errWouldWait) {
-			break
-		}
-		if m.err = err; err != nil {
-			break
-		}
-	}
-	return true
 }
 
-// read reads what the security layer has, or waits for it. A message that is
-// not read to the end fills p.
+// read reads what the security layer has, or waits for it.
 func (m *merger) read(p []byte) (int, error) {
 	if err := m.err; err != nil {
 		m.err = nil
 		return 0, err
 	}
-	n, err := m.from.Read(p)
-	m.drained = n < len(p)
-	return n, err
+	return m.from.Read(p)
 }
 
 func (m *merger) release() {
@@ -172,7 +162,7 @@ func (m *merger) release() {
 func (b *batch) begin(head []byte) {
 	n := copy(b.buf[frameHeader:], b.buf[b.r:b.w])
 	copy(b.buf[:], head)
-	b.r, b.w = 0, frameHeader+n
+	b.r, b.w, b.frames = 0, frameHeader+n, b.frames[:0]
 }
 
 // rest takes what is not among the spans.
@@ -187,45 +177,51 @@ func (b *batch) rest(p []byte) int {
 // take takes from the spans.
 func (b *batch) take(p []byte) int {
 	n := 0
-	for n < len(p) && len(b.spans) > 0 {
-		s := &b.spans[0]
+	for n < len(p) && b.out < len(b.spans) {
+		s := &b.spans[b.out]
 		c := copy(p[n:], b.buf[s.from:s.to])
 		n += c
 		if s.from += c; s.from == s.to {
-			b.spans = b.spans[1:]
+			b.out++
 		}
 	}
 	return n
 }
 
-// merge makes one frame of those of a stream, of all plain data frames up to
-// the first that is something else or not complete.
-func (b *batch) merge() {
-	frames, at := b.frames[:0], 0
-	for b.w-at >= frameHeader && len(frames) < mergeFrames {
-		h := parseHeader(b.buf[at:])
-		end := at + frameHeader + h.body
-		if !h.plain || end > b.w {
-			break
+// find adds the frames that are complete to those that merge. It reports
+// whether the next may be one.
+func (b *batch) find() bool {
+	for len(b.frames) < mergeFrames && b.w-b.r >= frameHeader {
+		h := parseHeader(b.buf[b.r:])
+		end := b.r + frameHeader + h.body
+		if !h.plain || h.body > mergeMax {
+			return false
 		}
-		frames = append(frames, frame{h.stream, at, end})
-		at = end
+		if end > b.w {
+			return true
+		}
+		b.frames = append(b.frames, frame{h.stream, b.r, end})
+		b.r = end
 	}
-	b.r = at
+	return len(b.frames) < mergeFrames
+}
+
+// merge makes one frame of those of a stream.
+func (b *batch) merge() {
+	frames := b.frames
 	slices.SortStableFunc(frames, func(x, y frame) int { return cmp.Compare(x.stream, y.stream) })
-	spans := make([]span, 0, len(frames))
+	b.spans, b.out = b.spans[:0], 0
 	for i := 0; i < len(frames); {
 		first := frames[i]
 		body := first.to - first.from - frameHeader
-		spans = append(spans, span{first.from, first.to})
+		b.spans = append(b.spans, span{first.from, first.to})
 		for i++; i < len(frames) && frames[i].stream == first.stream; i++ {
 			s := span{frames[i].from + frameHeader, frames[i].to}
 			body += s.to - s.from
-			spans = append(spans, s)
+			b.spans = append(b.spans, s)
 		}
 		binary.BigEndian.PutUint32(b.buf[first.from+8:], uint32(body))
 	}
-	b.frames, b.spans = frames, spans
 }
 
 // header is what matters here of a yamux frame header.

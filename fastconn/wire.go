@@ -7,10 +7,11 @@ import (
 )
 
 const (
-	// readSize is how much is read from the network at once: four TLS records
-	// of 16 KiB or one Noise message, and what frames them.
-	readSize = 64<<10 + 1<<10
-	// writeSize is how much is written at once: a full queue, likewise.
+	// readSize is how much is read from the network at once: four TLS records of
+	// 16 KiB or one Noise message, and what frames them. Twice that gained nothing.
+	readSize = 65 << 10
+	// writeSize is how much is written at once: a full queue, and what frames
+	// its eight TLS records or two Noise messages.
 	writeSize = queueSize + 1<<10
 )
 
@@ -55,19 +56,19 @@ func newWire(c net.Conn, f framing) *wire {
 }
 
 // Read reads as much as the network has, and returns what fits and belongs to
-// one message: so the layer above never holds a part of the next one, and
-// ready can tell. Nothing is held while it waits: a block is taken for the
-// moment of the system call.
+// one message, so that the layer above never holds a part of the next one.
+// Nothing is held while it waits: a block is taken for the moment of the system
+// call.
 func (w *wire) Read(p []byte) (int, error) {
 	if w.raw == nil || len(p) == 0 {
 		return w.Conn.Read(p)
 	}
 	w.readMu.Lock()
 	defer w.readMu.Unlock()
+	if w.noWait && !w.framing.within() && !w.framing.whole(w.unread) {
+		return 0, errWouldWait
+	}
 	if len(w.unread) == 0 {
-		if w.noWait {
-			return 0, errWouldWait
-		}
 		if err := w.raw.Read(w.read); err != nil {
 			return 0, err
 		}
@@ -98,15 +99,9 @@ func (w *wire) readOnce(fd uintptr) (done bool) {
 	return !again
 }
 
-// ready tells whether there is a whole message to read.
-func (w *wire) ready() bool {
-	w.readMu.Lock()
-	defer w.readMu.Unlock()
-	return w.framing.whole(w.unread)
-}
-
-// setNoWait makes Read fail where it would wait for the network. A TLS record
-// that is whole may have nothing for the reader in it.
+// setNoWait makes Read fail with errWouldWait where a message would begin that
+// is not all there. A TLS record that is may have nothing for the reader in it,
+// and crypto/tls then goes on to the next.
 func (w *wire) setNoWait(on bool) {
 	w.readMu.Lock()
 	w.noWait = on
@@ -114,7 +109,8 @@ func (w *wire) setNoWait(on bool) {
 }
 
 // errWouldWait is temporary in the sense of net.Error, after which crypto/tls
-// goes on reading where it was (readRecordOrCCS).
+// can be read again (Go 1.26, readRecordOrCCS). Noise, too, is between messages
+// when it meets the error (go-libp2p v0.51, noise/rw.go).
 var errWouldWait net.Error = wouldWait{}
 
 type wouldWait struct{}
