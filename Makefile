@@ -4,7 +4,7 @@ GO      ?= go
 TOOL     = $(GO) tool -modfile=tools/go.mod
 PROTOS   = $(shell find . -name '*.proto')
 
-.PHONY: help build test race natlab lint fmt generate generated tidy vuln bench demo check fuzz
+.PHONY: help build test race natlab lint fmt generate generated tidy vuln bench demo check fuzz soak
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -53,5 +53,8 @@ fuzz: ## every fuzz test for 20 seconds
 	  for f in $$($(GO) test -list '^Fuzz' $$p | grep ^Fuzz); do \
 	    echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime 20s $$p || exit 1; \
 	  done; done
+
+soak: ## ten minutes of a busy relay, under the race detector
+	$(GO) test -race -count=1 -timeout 20m -v -run '^TestSoak$$' ./relay -soak 10m
 
 check: build lint tidy generated vuln test race natlab bench demo ## all that CI runs

@@ -60,9 +60,11 @@ var wireKey = sync.OnceValue(func() crypto.PrivKey {
 	return key
 })
 
-func (w *wire) ID() peer.ID                      { return w.id }
-func (w *wire) Network() network.Network         { return w.net }
-func (w *wire) Addrs() []ma.Multiaddr            { return []ma.Multiaddr{ma.StringCast("/ip4/8.8.8.8/udp/4001/quic-v1")} }
+func (w *wire) ID() peer.ID              { return w.id }
+func (w *wire) Network() network.Network { return w.net }
+func (w *wire) Addrs() []ma.Multiaddr {
+	return []ma.Multiaddr{ma.StringCast("/ip4/8.8.8.8/udp/4001/quic-v1")}
+}
 func (w *wire) ConnManager() connmgr.ConnManager { return connmgr.NullConnMgr{} }
 func (w *wire) Peerstore() peerstore.Peerstore   { return wirePeers{w: w} }
 
@@ -121,9 +123,9 @@ type wireNet struct {
 	gone sync.Map // peer.ID to anything
 }
 
-func (*wireNet) Notify(network.Notifiee)                      {}
-func (*wireNet) StopNotify(network.Notifiee)                  {}
-func (*wireNet) ConnsToPeer(peer.ID) []network.Conn           { return nil }
+func (*wireNet) Notify(network.Notifiee)                    {}
+func (*wireNet) StopNotify(network.Notifiee)                {}
+func (*wireNet) ConnsToPeer(peer.ID) []network.Conn         { return nil }
 func (n *wireNet) ResourceManager() network.ResourceManager { return &n.rm }
 
 func (n *wireNet) Connectedness(p peer.ID) network.Connectedness {

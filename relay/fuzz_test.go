@@ -114,7 +114,11 @@ func (b bytewise) ReadByte() (byte, error) {
 func FuzzHop(f *testing.F) {
 	reserve, circuit := delimited(f, askReservation), delimited(f, connectTo(fuzzDst))
 	for _, seed := range [][]byte{
-		nil, {0}, {0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, {0x80, 0x20}, {0x81, 0x20, 1},
+		nil,
+		{0},
+		{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff},
+		{0x80, 0x20},
+		{0x81, 0x20, 1},
 		reserve, reserve[:1], append(bytes.Clone(reserve), reserve...),
 		circuit, circuit[:len(circuit)/2], append(bytes.Clone(circuit), "data before the answer"...),
 		delimited(f, connectTo(fuzzSrc)), delimited(f, connectTo("")), delimited(f, connectTo("\x00\x04gone")),
@@ -154,7 +158,11 @@ func FuzzHop(f *testing.F) {
 func FuzzStop(f *testing.F) {
 	yes := delimited(f, consent)
 	for _, seed := range [][]byte{
-		nil, {0}, {0xff}, {0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, {0x81, 0x20, 1},
+		nil,
+		{0},
+		{0xff},
+		{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff},
+		{0x81, 0x20, 1},
 		yes, yes[:2], append(bytes.Clone(yes), "data at once"...), append(bytes.Clone(yes), yes...),
 		delimited(f, &pbv2.StopMessage{Type: pbv2.StopMessage_STATUS.Enum()}),
 		delimited(f, &pbv2.StopMessage{Type: pbv2.StopMessage_STATUS.Enum(), Status: pbv2.Status_PERMISSION_DENIED.Enum()}),
