@@ -21,8 +21,10 @@ const (
 // endings are what is still to be told. At most maxTellers goroutines tell it;
 // there are none while there is nothing to tell.
 type endings struct {
-	tell func(context.Context, peer.ID, notice.Notice)
-	run  func(func()) // runs it beside, and waits for it at the end
+	tell  func(context.Context, peer.ID, notice.Notice)
+	run   func(func())       // runs it beside, and waits for it at the end
+	ctx   context.Context    // of telling
+	hurry context.CancelFunc // ends ctx: what is not told by then is not told
 
 	mu      sync.Mutex // guards the fields below
 	waiting map[peer.ID][]notice.Circuit
@@ -64,7 +66,7 @@ func (e *endings) work() {
 		if list == nil {
 			return
 		}
-		ctx, cancel := context.WithTimeout(context.Background(), tellEach)
+		ctx, cancel := context.WithTimeout(e.ctx, tellEach)
 		e.tell(ctx, p, notice.Notice{Ended: &notice.Ended{Circuits: list}})
 		cancel()
 	}

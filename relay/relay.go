@@ -204,6 +204,7 @@ func New(cfg Config) (*Relay, error) {
 		}
 	}}
 	r.ctx, r.end = context.WithCancel(context.Background())
+	r.endings.ctx, r.endings.hurry = context.WithCancel(context.Background())
 	r.policy.Store(newPolicy(cfg.Limits))
 	r.acl.Store(cfg.Access.ACL)
 	r.trust.Store(&cfg.Access.Trust)
@@ -373,8 +374,13 @@ func (r *Relay) shut() {
 		why = Draining
 	}
 	r.endAll(why)
-	r.end() // of what waits for others
+	r.end()       // of what waits for others
+	r.endAll(why) // of what was agreed on between these two
+	// Those who do not listen must not hold us up.
+	late := time.AfterFunc(drainNotices, r.endings.hurry)
 	r.running.Wait()
+	late.Stop()
+	r.endings.hurry()
 	for _, p := range r.table.holders() {
 		r.cancel(p, Stopping)
 	}
