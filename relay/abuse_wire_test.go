@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -32,6 +33,7 @@ type wire struct {
 	key     crypto.PrivKey
 	window  int // what a direction of a stream holds
 	answers func(dst peer.ID, s *side)
+	deaf    bool // peers take notices, and never read one
 
 	mu   sync.Mutex // guards the field below
 	hop  network.StreamHandler
@@ -86,10 +88,11 @@ func (w *wire) set(h network.StreamHandler) {
 	w.hop = h
 }
 
-// NewStream opens a stop stream: the relay opens no others here.
-func (w *wire) NewStream(_ context.Context, p peer.ID, _ ...protocol.ID) (network.Stream, error) {
+func (w *wire) NewStream(_ context.Context, p peer.ID, ids ...protocol.ID) (network.Stream, error) {
 	ours, theirs := w.stream(p, "")
-	w.runs.Go(func() { w.answers(p, theirs) })
+	if slices.Contains(ids, proto.ProtoIDv2Stop) {
+		w.runs.Go(func() { w.answers(p, theirs) })
+	}
 	return ours, nil
 }
 
@@ -135,14 +138,18 @@ func (n *wireNet) Connectedness(p peer.ID) network.Connectedness {
 	return network.Connected
 }
 
-// wirePeers speak nothing but circuit v2.
+// wirePeers speak circuit v2, and take notices if they never read them.
 type wirePeers struct {
 	peerstore.Peerstore
 	w *wire
 }
 
 func (p wirePeers) PrivKey(peer.ID) crypto.PrivKey { return p.w.key }
-func (wirePeers) SupportsProtocols(peer.ID, ...protocol.ID) ([]protocol.ID, error) {
+
+func (p wirePeers) SupportsProtocols(_ peer.ID, ids ...protocol.ID) ([]protocol.ID, error) {
+	if p.w.deaf {
+		return ids, nil
+	}
 	return nil, nil
 }
 
