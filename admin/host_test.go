@@ -130,6 +130,9 @@ func TestBan(t *testing.T) {
 	if b, err := c.Ban(t.Context(), "9HyQ6X", 0); err != nil || !b.Until.IsZero() || b.Peer.String() != id {
 		t.Errorf("got %+v, %v, want one for good, of who is banned already", b, err)
 	}
+	if s, err := c.Dump(t.Context()); err != nil || len(s.Bans) != 1 || s.Bans[id].IsZero() {
+		t.Errorf("dump: got bans %v, %v, want that of %s", s.Bans, err, id)
+	}
 	if b, err := c.Unban(t.Context(), id); err != nil || !b.Was {
 		t.Errorf("unban: got %+v, %v", b, err)
 	}
