@@ -36,6 +36,7 @@ func (r *Relay) handleHop(s network.Stream) {
 		return
 	}
 	defer r.running.Done()
+	defer context.AfterFunc(r.ctx, func() { s.Reset() })() // whoever says nothing must not hold up the end
 	if err := s.Scope().SetService(serviceName); err != nil {
 		log.Debug("hop stream refused", "peer", s.Conn().RemotePeer(), "err", err)
 		s.Reset()
