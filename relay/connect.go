@@ -116,12 +116,8 @@ func (r *Relay) openCircuit(ctx context.Context, c *circuit) (_ network.Stream, 
 }
 
 // askDestination opens a stop stream (circuit v2 spec, "Stop protocol").
-func (r *Relay) askDestination(ctx context.Context, c *circuit, elsewhere bool) (s network.Stream, err error) {
-	if elsewhere {
-		s, err = r.cfg.Forwarder.Forward(ctx, c.src, c.dst)
-	} else {
-		s, err = r.cfg.Host.NewStream(network.WithNoDial(ctx, "relay connect"), c.dst, proto.ProtoIDv2Stop)
-	}
+func (r *Relay) askDestination(ctx context.Context, c *circuit, elsewhere bool) (network.Stream, error) {
+	s, err := r.stopStream(ctx, c, elsewhere)
 	if err != nil {
 		return nil, err
 	}
@@ -135,6 +131,13 @@ func (r *Relay) askDestination(ctx context.Context, c *circuit, elsewhere bool) 
 		return nil, err
 	}
 	return s, nil
+}
+
+func (r *Relay) stopStream(ctx context.Context, c *circuit, elsewhere bool) (network.Stream, error) {
+	if elsewhere {
+		return r.cfg.Forwarder.Forward(ctx, c.src, c.dst)
+	}
+	return r.cfg.Host.NewStream(network.WithNoDial(ctx, "relay connect"), c.dst, proto.ProtoIDv2Stop)
 }
 
 // agree is the exchange on a stop stream.
