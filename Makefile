@@ -4,7 +4,7 @@ GO      ?= go
 TOOL     = $(GO) tool -modfile=tools/go.mod
 PROTOS   = $(shell find . -name '*.proto')
 
-.PHONY: help build test race natlab lint fmt generate generated tidy vuln bench demo check fuzz soak
+.PHONY: help build test race natlab interop lint fmt generate generated tidy vuln bench demo check fuzz soak
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -20,6 +20,9 @@ race: ## the tests under the race detector
 
 natlab: ## the kernel NAT tests with the real binaries (needs root and nftables)
 	NATLAB=require $(GO) test -count=1 -v ./internal/natlab
+
+interop: ## stock go-libp2p of several versions and js-libp2p on our relay, and our peers on theirs
+	INTEROP=require $(GO) test -count=1 -timeout 20m -v ./internal/interop
 
 lint: ## golangci-lint, pinned in tools/go.mod
 	$(TOOL) golangci-lint run ./...
@@ -57,4 +60,4 @@ fuzz: ## every fuzz test for 20 seconds
 soak: ## ten minutes of a busy relay, under the race detector
 	$(GO) test -race -count=1 -timeout 20m -v -run '^TestSoak$$' ./relay -soak 10m
 
-check: build lint tidy generated vuln test race natlab bench demo ## all that CI runs
+check: build lint tidy generated vuln test race natlab interop bench demo ## all that CI runs

@@ -9,7 +9,8 @@
 //	client ping RELAY PEER          open a circuit and ping over it
 //	client relay                    be a relay
 //
-// Every mode prints reports (package report) and ends when standard input does.
+// Every mode prints reports (package report). Those that stay leave when standard
+// input ends.
 package main
 
 import (
@@ -18,7 +19,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"os"
 	"time"
 
@@ -80,11 +80,8 @@ func run() error {
 		return err
 	}
 	defer h.Close()
-	// The test holds the other end of standard input: when it goes, so do we.
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
 	s := &session{options: o, host: h, args: flag.Args()[1:], out: json.NewEncoder(os.Stdout)}
-	return m.run(ctx, s)
+	return m.run(context.Background(), s)
 }
 
 // tell prints a report.
@@ -103,6 +100,3 @@ func (s *session) relay(ctx context.Context) (peer.AddrInfo, error) {
 	defer cancel()
 	return *info, s.host.Connect(ctx, *info)
 }
-
-// stdinEnd waits until the test lets go of us.
-func stdinEnd() { io.Copy(io.Discard, os.Stdin) }
