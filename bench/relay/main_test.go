@@ -99,9 +99,9 @@ func TestReport(t *testing.T) {
 	}{
 		"all well":               {options{check: true}, []*line{kept}, 0, ""},
 		"missed, nobody asked":   {options{}, []*line{kept, bad}, 0, ""},
-		"missed":                 {options{check: true}, []*line{kept, bad}, 1, "missed: a/x,   bytes: 0.50×, want ≤ 0.35× (measured twice)\n"},
+		"missed":                 {options{check: true}, []*line{kept, bad}, 1, "missed: a/x,   bytes: 0.500×, want ≤ 0.35× (measured twice)\n"},
 		"not measured":           {options{}, []*line{broken}, 1, "not measured: e/x: ours: died\n"},
-		"missed, asked, as JSON": {options{check: true, json: true}, []*line{kept, bad}, 1, "missed: a/x,   bytes: 0.50×, want ≤ 0.35× (measured twice)\n"},
+		"missed, asked, as JSON": {options{check: true, json: true}, []*line{kept, bad}, 1, "missed: a/x,   bytes: 0.500×, want ≤ 0.35× (measured twice)\n"},
 	} {
 		var stdout, stderr strings.Builder
 		if code := report(c.o, c.lines, time.Second, &stdout, &stderr); code != c.code || stderr.String() != c.stderr {

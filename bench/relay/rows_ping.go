@@ -12,11 +12,14 @@ func pingRow(w wire, b *bound) *row {
 	r := &row{id: "c/" + string(w), sides: both, figures: []figure{
 		{name: "idle p50", what: "ping-pong, " + w.title() + ", idle relay, p50", unit: micros},
 		{name: "idle p99", what: "  p99", unit: micros},
+		{name: "idle mean", what: "  mean", unit: micros},
 		{name: "same p50", what: "beside bulk to the same destination, p50", unit: micros, bound: b},
 		{name: "same p99", what: "  p99", unit: micros},
+		{name: "same mean", what: "  mean", unit: micros},
 		{name: "same rate", what: "  the bulk's rate", unit: megabytes},
 		{name: "other p50", what: "beside bulk to another destination, p50", unit: micros},
 		{name: "other p99", what: "  p99", unit: micros},
+		{name: "other mean", what: "  mean", unit: micros},
 		{name: "other rate", what: "  the bulk's rate", unit: megabytes},
 	}}
 	r.open = func(ctx context.Context, b *bench, s side) (probe, error) {
@@ -29,7 +32,7 @@ func pingRow(w wire, b *bound) *row {
 			g.close()
 			return nil, err
 		}
-		return &pingProbe{rig: g, greedy: greedy, phases: int(b.volume(5, 3)), seconds: b.seconds(0.4, 0.25)}, nil
+		return &pingProbe{rig: g, greedy: greedy, phases: int(b.volume(10, 6)), seconds: b.seconds(0.2, 0.12)}, nil
 	}
 	return r
 }
@@ -51,6 +54,7 @@ func (p *pingProbe) round(ctx context.Context, _ int) (values, error) {
 		l, err := ask[latency](ctx, p.src, "ping", pingArgs{Dests: p.dests[:1], Circuits: 1, Seconds: p.seconds})
 		got.add(name+" p50", l.P50)
 		got.add(name+" p99", l.P99)
+		got.add(name+" mean", l.Mean)
 		return err
 	}
 	for range p.phases {

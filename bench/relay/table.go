@@ -128,7 +128,7 @@ func (l *line) shortfall() string {
 	}
 	got := quantity(*v, l.Unit)
 	if l.BoundOf == "ratio" {
-		got = fmt.Sprintf("%.2f×", *v)
+		got = fmt.Sprintf("%.3f×", *v) // 0.353 is above 0.35
 	}
 	text := got + ", want " + l.boundText()
 	if l.Again {

@@ -123,6 +123,7 @@ type pingArgs struct {
 // latency is what they saw, in µs.
 type latency struct {
 	Count int     `json:"count"`
+	Mean  float64 `json:"mean_us"`
 	P50   float64 `json:"p50_us"`
 	P99   float64 `json:"p99_us"`
 }
@@ -193,10 +194,14 @@ func summarise(samples []time.Duration) (l latency) {
 		return l
 	}
 	slices.Sort(samples)
+	var sum time.Duration
+	for _, d := range samples {
+		sum += d
+	}
 	at := func(q float64) float64 {
 		return float64(samples[int(q*float64(len(samples)-1))].Nanoseconds()) / 1e3
 	}
-	return latency{Count: len(samples), P50: at(0.50), P99: at(0.99)}
+	return latency{Count: len(samples), Mean: float64(sum.Nanoseconds()) / 1e3 / float64(len(samples)), P50: at(0.50), P99: at(0.99)}
 }
 
 // flood is one circuit that sends as fast as it can until it is stopped.
