@@ -110,28 +110,48 @@ func (d *disk) verify() error {
 }
 
 func (d *disk) verifyRecords(tx *bbolt.Tx, b *bbolt.Bucket) error {
-	// Whether a key or a value lies in the file: beyond its end there may be
-	// other memory. A bucket of a few keys has no page, and may be a copy.
-	inside := func(part []byte) bool {
-		at := uintptr(unsafe.Pointer(unsafe.SliceData(part))) - d.db.Info().Data
-		return b.Root() == 0 || at+uintptr(len(part)) <= uintptr(tx.Size())
+	file := d.db.Info()
+	// Whether a key or a value lies in the file, and not in a page that is free:
+	// beyond its end there may be other memory. A bucket of a few keys has no
+	// page, and may be a copy.
+	inUse := func(part []byte) bool {
+		if b.Root() == 0 {
+			return true
+		}
+		at := uintptr(unsafe.Pointer(unsafe.SliceData(part))) - file.Data
+		if at+uintptr(len(part)) > uintptr(tx.Size()) {
+			return false
+		}
+		p, err := tx.Page(int(at) / file.PageSize)
+		return err == nil && p.Type != "free"
 	}
 	var n int64
-	var before []byte
-	err := b.ForEach(func(k, v []byte) error {
-		if len(k) > maxKey || !inside(k) || !inside(v) || bytes.Compare(k, before) <= 0 {
+	err := inOrder(b, func(k, v []byte) error {
+		if len(k) > maxKey || !inUse(k) || !inUse(v) {
 			return errors.New("a key that is not one")
 		}
 		if b.Get(k) == nil {
 			return errors.New("a key that is not found")
 		}
-		before = k
 		n++
 		_, err := decode(v)
 		return err
 	})
 	d.n.Store(n)
 	return err
+}
+
+// inOrder goes through a bucket, and ends where keys do not rise: pages that
+// lead to one another would go on for ever.
+func inOrder(b *bbolt.Bucket, f func(k, v []byte) error) error {
+	var before []byte
+	return b.ForEach(func(k, v []byte) error {
+		if bytes.Compare(k, before) <= 0 {
+			return fmt.Errorf("%w: keys out of order", errDamaged)
+		}
+		before = k
+		return f(k, v)
+	})
 }
 
 // verifyPages holds that each page is either free or in use.
@@ -228,7 +248,7 @@ func (d *disk) update(put []entry, remove []peer.ID) error {
 
 func (d *disk) each(f func(peer.ID, record) error) error {
 	return d.view(func(b *bbolt.Bucket) error {
-		return b.ForEach(func(k, v []byte) error {
+		return inOrder(b, func(k, v []byte) error {
 			r, err := decode(v)
 			if err != nil {
 				return err

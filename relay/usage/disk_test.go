@@ -135,6 +135,7 @@ func FuzzDamage(f *testing.F) {
 	f.Add(uint32(0), byte(0), uint32(0), byte(0), uint32(4096*3+100))
 	f.Add(uint32(28588), byte(0xff), uint32(114715), byte('8'), uint32(0)) // a page far beyond the end is called free
 	f.Add(uint32(28588), byte(0xff), uint32(114702), byte(6), uint32(0))   // a page goes on far beyond the end
+	f.Add(uint32(28640), byte(0xfb), uint32(114720), byte(7), uint32(0))   // pages lead to one another
 	f.Fuzz(func(t *testing.T, at1 uint32, by1 byte, at2 uint32, by2 byte, cut uint32) {
 		data := bytes.Clone(good)
 		data[at1%uint32(len(data))] ^= by1
