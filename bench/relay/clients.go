@@ -224,7 +224,7 @@ func (c *clients) connects(ctx context.Context, a connectsArgs) (r connectsResul
 	begun := time.Now()
 	end := begun.Add(time.Duration(a.Seconds * float64(time.Second)))
 	err = inParallel(a.InFlight, a.InFlight, func(i int) error {
-		for n := i; time.Now().Before(end); n++ {
+		for n := i; counts[i] == 0 || time.Now().Before(end); n++ {
 			s, err := openCircuit(ctx, c.hosts[n%len(c.hosts)], c.relay, dests[n%len(dests)])
 			if err != nil {
 				return err

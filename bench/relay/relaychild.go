@@ -176,7 +176,9 @@ func (c *relayChild) reserve(ctx context.Context, a reserveArgs) (reserveResult,
 		return r, fmt.Errorf("%d samples in %d profiles of %v s, want %d", samples, maxSlices, a.Seconds, a.Samples)
 	}
 	r.CPU = cpu * 1e6 / float64(r.Count)
-	r.Step = r.CPU * float64(step) / float64(samples)
+	if samples > 0 {
+		r.Step = r.CPU * float64(step) / float64(samples)
+	}
 	return r, nil
 }
 
@@ -192,8 +194,10 @@ func (c *relayChild) slice(ctx context.Context, seconds float64, f func() error)
 		return 0, nil, err
 	}
 	before, err := cpuSeconds()
-	for end := time.Now().Add(time.Duration(seconds * float64(time.Second))); err == nil && time.Now().Before(end); {
-		err = f()
+	for end := time.Now().Add(time.Duration(seconds * float64(time.Second))); err == nil; {
+		if err = f(); time.Now().After(end) {
+			break
+		}
 	}
 	after, uerr := cpuSeconds()
 	pprof.StopCPUProfile()

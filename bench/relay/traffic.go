@@ -161,7 +161,7 @@ func (c *clients) pingOne(ctx context.Context, h host.Host, dest peer.ID, a ping
 	}
 	var samples []time.Duration
 	buf := make([]byte, pingSize)
-	for end := time.Now().Add(time.Duration(a.Seconds * float64(time.Second))); time.Now().Before(end); {
+	for end := time.Now().Add(time.Duration(a.Seconds * float64(time.Second))); ; {
 		begun := time.Now()
 		if _, err := s.Write(buf); err != nil {
 			return nil, err
@@ -170,11 +170,13 @@ func (c *clients) pingOne(ctx context.Context, h host.Host, dest peer.ID, a ping
 			return nil, err
 		}
 		samples = append(samples, time.Since(begun))
+		if time.Now().After(end) {
+			return samples, nil
+		}
 		if err := pause(ctx, a.Gap); err != nil {
 			return nil, err
 		}
 	}
-	return samples, nil
 }
 
 func pause(ctx context.Context, d time.Duration) error {
