@@ -14,6 +14,11 @@ const (
 	// the next: two of yamux's largest frames (go-yamux v5.1, MaxMessageSize),
 	// with the odd bytes that are left of a peer's writes.
 	queueSize = 129 << 10
+	// pause is how long nothing must have been written for a small write to go
+	// out on its own goroutine: longer than a write takes, so that nothing
+	// would have joined it. Another goroutine costs tens of microseconds where
+	// it has to wake a processor.
+	pause = 20 * time.Microsecond
 	// closeWait is how long Close waits for what was accepted: as long as
 	// yamux gives its own last word (go-yamux v5.1, goAwayWaitTime).
 	closeWait = 100 * time.Millisecond
@@ -28,7 +33,8 @@ const (
 //	└──────┘ ◀──────────────────── └──────┘ ──┘
 //	           nothing gathered
 //
-// A Write that returned has been accepted, not sent: if sending fails, the
+// A small write after a pause is sent before Write returns. Any other that
+// returned has been accepted, not sent: if sending fails, the
 // connection is closed, and the next Write returns the error.
 type Conn struct {
 	net.Conn // the security layer
@@ -41,6 +47,7 @@ type Conn struct {
 	busy     bool          // a write is under way, or about to be
 	queue    []byte        // what gathers meanwhile; empty unless busy
 	frames   int           // Writes in queue
+	last     time.Time     // of Write
 	err      error         // why nothing can be written any more
 	deadline time.Time     // for Write
 	timeout  time.Duration // for each send
@@ -85,8 +92,22 @@ func (c *Conn) Write(p []byte) (int, error) {
 	case c.closing:
 		return 0, net.ErrClosed
 	}
-	if !c.deadline.IsZero() && !time.Now().Before(c.deadline) {
+	now := time.Now()
+	if !c.deadline.IsZero() && !now.Before(c.deadline) {
 		return 0, os.ErrDeadlineExceeded
+	}
+	paused := now.Sub(c.last) > pause
+	c.last = now
+	if paused && !c.busy && len(p) <= sparse {
+		c.busy = true
+		c.sendLocked(p, 1)
+		if c.busy = len(c.queue) > 0; c.busy {
+			go c.flush()
+		}
+		if c.err != nil {
+			return 0, c.err
+		}
+		return len(p), nil
 	}
 	if c.queue == nil {
 		c.queue = queues.Get().(*[queueSize]byte)[:0]

@@ -25,6 +25,13 @@ type slow struct {
 	closed   chan struct{}
 }
 
+// combineBusy returns a Conn that was written to a moment ago.
+func combineBusy(s *slow) *Conn {
+	c := combine(s)
+	c.last = time.Now()
+	return c
+}
+
 func newSlow() *slow { return &slow{gate: make(chan struct{}), closed: make(chan struct{})} }
 
 func (s *slow) Write(p []byte) (int, error) {
@@ -79,7 +86,7 @@ func (s *slow) state() (writes, bytes int) {
 func TestCombine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSlow()
-		c := combine(s)
+		c := combineBusy(s)
 		for range 10 {
 			if n, err := c.Write(make([]byte, 100)); n != 100 || err != nil {
 				t.Fatalf("write: %d, %v", n, err)
@@ -106,7 +113,7 @@ func TestCombine(t *testing.T) {
 func TestCombineBound(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSlow()
-		c := combine(s)
+		c := combineBusy(s)
 		c.Write(make([]byte, 64<<10))
 		synctest.Wait()
 		accepted := 0
@@ -185,7 +192,7 @@ func TestCombineError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSlow()
 		s.err = io.ErrClosedPipe
-		c := combine(s)
+		c := combineBusy(s)
 		if _, err := c.Write([]byte("accepted")); err != nil {
 			t.Fatal(err)
 		}
@@ -226,7 +233,7 @@ func TestCombineClose(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := newSlow()
-				c := combine(s)
+				c := combineBusy(s)
 				// As yamux does with its last word.
 				c.Write(make([]byte, 20))
 				synctest.Wait()
@@ -258,7 +265,7 @@ func TestCombineClose(t *testing.T) {
 func TestCombineDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSlow()
-		c := combine(s)
+		c := combineBusy(s)
 		c.SetDeadline(time.Now().Add(10 * time.Second))
 		c.Write([]byte("under way"))
 		synctest.Wait()
@@ -278,6 +285,45 @@ func TestCombineDeadline(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		if _, err := c.Write([]byte("next")); !errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Errorf("write after a send ran out of time: %v", err)
+		}
+		c.Close()
+	})
+}
+
+// TestCombinePause: a small write after a pause is sent when Write returns, and
+// what another goroutine writes meanwhile after it.
+func TestCombinePause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSlow()
+		c := combine(s)
+		wrote := make(chan error)
+		go func() {
+			_, err := c.Write([]byte("first"))
+			wrote <- err
+		}()
+		synctest.Wait()
+		select {
+		case <-wrote:
+			t.Error("write returned before it was sent")
+		default:
+		}
+		if _, err := c.Write([]byte("second")); err != nil {
+			t.Fatal(err)
+		}
+		close(s.gate)
+		if err := <-wrote; err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if writes, n := s.state(); writes != 2 || n != 11 {
+			t.Errorf("%d writes of %d bytes, want 2 of 11", writes, n)
+		}
+		s.mu.Lock()
+		s.err = io.ErrClosedPipe
+		s.mu.Unlock()
+		time.Sleep(time.Second)
+		if _, err := c.Write([]byte("third")); !errors.Is(err, io.ErrClosedPipe) {
+			t.Errorf("a write that fails: %v", err)
 		}
 		c.Close()
 	})
