@@ -18,7 +18,7 @@ import (
 // said on them.
 func TestSilentHopStreams(t *testing.T) {
 	besiege(t, Limits{}, func(t *testing.T, s *siege) {
-		hosts := s.strangers(t, 8)
+		hosts := s.strangers(t, scaled(8))
 		half := delimited(t, askReservation)[:1]
 		const each = 200 // QUIC here takes 256 streams of a connection
 		for i := range each * len(hosts) {

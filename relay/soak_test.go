@@ -83,8 +83,8 @@ type soak struct {
 
 // sample is what must not grow.
 type sample struct {
-	goroutines int
-	heap       uint64
+	goroutines, files int
+	heap              uint64
 }
 
 func (s *soak) run(t *testing.T) {
@@ -155,7 +155,8 @@ func (s *soak) watch(ctx context.Context, t *testing.T) (samples []sample) {
 		runtime.GC()
 		var m runtime.MemStats
 		runtime.ReadMemStats(&m)
-		samples = append(samples, sample{runtime.NumGoroutine(), m.HeapAlloc})
+		files, _ := filesInUse()
+		samples = append(samples, sample{runtime.NumGoroutine(), files, m.HeapAlloc})
 		if *soakTime > 0 && len(samples)%20 == 0 {
 			st := s.relay.Status()
 			t.Logf("%v: %d reservations, %d circuits, %d MB relayed, %d goroutines, %d MB of heap", time.Duration(len(samples))*s.check,
@@ -180,18 +181,27 @@ func (s *soak) report(t *testing.T, all []sample) {
 		return
 	}
 	first, last := median(all[minute:2*minute]), median(all[len(all)-minute:]) // the first one fills caches
-	t.Logf("medians of the second and the last minute: %d and %d goroutines, %d and %d kB of heap", first.goroutines, last.goroutines, first.heap>>10, last.heap>>10)
-	if last.goroutines > first.goroutines*5/4+50 || last.heap > first.heap*5/4+8<<20 {
+	t.Logf("medians of the second and the last minute: %d and %d goroutines, %d and %d descriptors, %d and %d kB of heap",
+		first.goroutines, last.goroutines, first.files, last.files, first.heap>>10, last.heap>>10)
+	if last.goroutines > first.goroutines*5/4+50 || last.files > first.files*5/4+20 || last.heap > first.heap*5/4+8<<20 {
 		t.Error("that grows")
 	}
 }
 
 func median(all []sample) sample {
-	all = slices.Clone(all)
-	slices.SortFunc(all, func(a, b sample) int { return a.goroutines - b.goroutines })
-	goroutines := all[len(all)/2].goroutines
-	slices.SortFunc(all, func(a, b sample) int { return int(int64(a.heap) - int64(b.heap)) })
-	return sample{goroutines, all[len(all)/2].heap}
+	middle := func(of func(sample) int) int {
+		list := make([]int, len(all))
+		for i, s := range all {
+			list[i] = of(s)
+		}
+		slices.Sort(list)
+		return list[len(list)/2]
+	}
+	return sample{
+		goroutines: middle(func(s sample) int { return s.goroutines }),
+		files:      middle(func(s sample) int { return s.files }),
+		heap:       uint64(middle(func(s sample) int { return int(s.heap) })),
+	}
 }
 
 // operator changes everything that can be changed, at random.
