@@ -18,7 +18,7 @@ const (
 	// out on its own goroutine: longer than a write takes, so that nothing
 	// would have joined it. Another goroutine costs tens of microseconds where
 	// it has to wake a processor.
-	pause = 20 * time.Microsecond
+	pause = 10 * time.Microsecond
 	// closeWait is how long Close waits for what was accepted: as long as
 	// yamux gives its own last word (go-yamux v5.1, goAwayWaitTime).
 	closeWait = 100 * time.Millisecond
