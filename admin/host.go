@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -75,7 +76,7 @@ const maxBody = 1 << 20
 func (s *Server) handleHost(mux *http.ServeMux) {
 	on := func(pattern string, f func(*relay.Relay, *http.Request) (any, error)) {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
-			host := s.node.Relay()
+			host := s.relayHost()
 			if host == nil {
 				fail(w, &Error{BadRequest, "this node is no relay"})
 				return
@@ -98,6 +99,15 @@ func (s *Server) handleHost(mux *http.ServeMux) {
 	on("POST /v1/relay/ban", s.ban)
 	on("POST /v1/relay/unban", s.unban)
 	mux.HandleFunc("POST /v1/relay/drain", s.drain)
+}
+
+// relayHost is the node's, or nil. The socket is there before the node has
+// started, so the status is asked first: it knows.
+func (s *Server) relayHost() *relay.Relay {
+	if s.node.Status().Relay == nil {
+		return nil
+	}
+	return s.node.Relay()
 }
 
 func top(h *relay.Relay, r *http.Request) (any, error) {
@@ -215,8 +225,8 @@ func (s *Server) unban(h *relay.Relay, r *http.Request) (any, error) {
 const minTail = 6
 
 // peerAt finds whom a person means: an ID, or its end, also as it is printed
-// (12D3…znuEPX). The end is looked for among those who are here, those who are
-// banned, and then those with an account.
+// (12D3…znuEPX). The end is looked for among those who are connected, as all with a
+// reservation or a circuit are, then the banned, and then those with an account.
 func (s *Server) peerAt(h *relay.Relay, text string) (peer.ID, error) {
 	if p, err := peer.Decode(text); err == nil {
 		return p, nil
@@ -228,9 +238,12 @@ func (s *Server) peerAt(h *relay.Relay, text string) (peer.ID, error) {
 	if len(tail) < minTail || len(tail) > 64 {
 		return "", &Error{BadRequest, fmt.Sprintf("%.80q is not a peer ID, nor the last %d characters of one or more", text, minTail)}
 	}
-	found := withTail(s.here(h), tail)
-	if len(found) == 0 {
-		found = withTail(accounts(h), tail)
+	var found []peer.ID
+	connected := func(*relay.Relay) []peer.ID { return s.node.Host().Network().Peers() }
+	for _, among := range []func(*relay.Relay) []peer.ID{connected, banned, accounts} {
+		if found = withTail(among(h), tail); len(found) > 0 {
+			break
+		}
 	}
 	switch len(found) {
 	case 0:
@@ -250,21 +263,8 @@ func withTail(list []peer.ID, tail string) (out []peer.ID) {
 	return out
 }
 
-// here are the peers that are connected or banned, or have something at us.
-func (s *Server) here(h *relay.Relay) []peer.ID {
-	list := s.node.Host().Network().Peers()
-	state := h.Dump()
-	for _, r := range state.Reservations {
-		list = append(list, r.Peer)
-	}
-	for _, c := range state.Circuits {
-		list = append(list, c.From, c.To)
-	}
-	for p := range state.Bans {
-		list = append(list, p)
-	}
-	return list
-}
+// banned are the peers that are.
+func banned(h *relay.Relay) []peer.ID { return slices.Collect(maps.Keys(h.Dump().Bans)) }
 
 // accounts are the peers that a list of the first in something may show.
 func accounts(h *relay.Relay) (list []peer.ID) {
@@ -283,7 +283,7 @@ func accounts(h *relay.Relay) (list []peer.ID) {
 // drain asks the program to drain and stop, as a signal would. The answer's end
 // is that of the node.
 func (s *Server) drain(w http.ResponseWriter, r *http.Request) {
-	if s.onDrain == nil || s.node.Relay() == nil {
+	if s.onDrain == nil || s.relayHost() == nil {
 		fail(w, &Error{BadRequest, "this node is no relay"})
 		return
 	}
