@@ -170,8 +170,8 @@ func newLimitsSet(o *options) *cobra.Command {
 		Use:   "set NAME=VALUE…",
 		Short: "Change limits until relayd stops",
 		Long: `set changes limits of the running relay, until it stops or reads its settings again
-(SIGHUP): to keep them, write them into its settings too. Rates and quotas hold at
-once; reservations and circuits that stand keep what they were told otherwise.
+(SIGHUP): to keep them, write them into its settings too. Rates hold at once;
+otherwise reservations and circuits that stand keep what they were told.
 
 The names are those of the flags, and of a class's limits CLASS.NAME. 0 or
 "unlimited" lifts a limit.`,
