@@ -56,7 +56,7 @@ func reserveRow(name string, held int, step *bound) *row {
 			g.close()
 			return nil, err
 		}
-		return &reserveProbe{rig: g, args: reserveArgs{Held: held, Seconds: 1, Samples: b.volume(300, 100)}}, nil
+		return &reserveProbe{rig: g, args: reserveArgs{Held: held, Seconds: 1, Samples: b.volume(250, 80)}}, nil
 	}
 	return r
 }
