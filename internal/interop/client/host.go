@@ -8,6 +8,7 @@ import (
 	"github.com/libp2p/go-libp2p"
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/p2p/security/noise"
 	libp2ptls "github.com/libp2p/go-libp2p/p2p/security/tls"
 
@@ -16,12 +17,20 @@ import (
 
 // newHost makes a host with go-libp2p's defaults. Only a relay listens: a peer
 // without an address of its own can be reached over circuits and no other way.
-func newHost(o options, relay bool) (host.Host, error) {
+func newHost(o options, mode, relay string) (host.Host, error) {
 	var opts []libp2p.Option
-	if relay {
+	switch mode {
+	case "relay":
 		opts = append(opts, libp2p.ForceReachabilityPublic(), libp2p.ListenAddrStrings(
 			"/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/tcp/0/ws", "/ip4/127.0.0.1/udp/0/quic-v1"))
-	} else {
+	case "auto":
+		info, err := peer.AddrInfoFromString(relay)
+		if err != nil {
+			return nil, err
+		}
+		opts = append(opts, libp2p.NoListenAddrs, libp2p.EnableRelay(), libp2p.ForceReachabilityPrivate(),
+			libp2p.EnableAutoRelayWithStaticRelays([]peer.AddrInfo{*info}))
+	default:
 		opts = append(opts, libp2p.NoListenAddrs, libp2p.EnableRelay())
 	}
 	switch o.security {

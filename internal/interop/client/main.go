@@ -4,6 +4,8 @@
 //
 //	client reserve RELAY            reserve, then serve echo and ping over circuits;
 //	                                each line on standard input is a refresh
+//	client auto RELAY               the same, left to AutoRelay; reports once there is
+//	                                an address over the relay
 //	client dial RELAY PEER SIZE     open a circuit and echo SIZE bytes
 //	client hold RELAY PEER          open a circuit and wait until it ends
 //	client ping RELAY PEER          open a circuit and ping over it
@@ -52,6 +54,7 @@ var modes = map[string]struct {
 	run  func(context.Context, *session) error
 }{
 	"reserve": {1, reserve},
+	"auto":    {1, auto},
 	"dial":    {3, dial},
 	"hold":    {2, hold},
 	"ping":    {2, pingPeer},
@@ -75,7 +78,7 @@ func run() error {
 	if !ok || flag.NArg() != 1+m.args {
 		return errors.New("want a mode and its arguments: see the package doc")
 	}
-	h, err := newHost(o, flag.Arg(0) == "relay")
+	h, err := newHost(o, flag.Arg(0), flag.Arg(1))
 	if err != nil {
 		return err
 	}
