@@ -140,14 +140,8 @@ func (s *soak) run(t *testing.T) {
 
 // watch looks at the books and at what grows, until ctx ends.
 func (s *soak) watch(ctx context.Context, t *testing.T) (samples []sample) {
-	tick := time.NewTicker(s.check)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return samples
-		case <-tick.C:
-		}
+	began := time.Now()
+	for s.pause(ctx, s.check) {
 		if err := s.relay.Check(); err != nil {
 			t.Errorf("after %d checks: %v", len(samples), err)
 			return samples
@@ -159,10 +153,11 @@ func (s *soak) watch(ctx context.Context, t *testing.T) (samples []sample) {
 		samples = append(samples, sample{runtime.NumGoroutine(), files, m.HeapAlloc})
 		if *soakTime > 0 && len(samples)%20 == 0 {
 			st := s.relay.Status()
-			t.Logf("%v: %d reservations, %d circuits, %d MB relayed, %d goroutines, %d MB of heap", time.Duration(len(samples))*s.check,
+			t.Logf("%v: %d reservations, %d circuits, %d MB relayed, %d goroutines, %d MB of heap", time.Since(began).Round(time.Second),
 				st.Reservations, st.Circuits, st.Bytes>>20, runtime.NumGoroutine(), m.HeapAlloc>>20)
 		}
 	}
+	return samples
 }
 
 // report prints what happened, and compares the beginning with the end.
@@ -348,8 +343,12 @@ func (s *soak) act(ctx context.Context, t *testing.T, h host.Host, i, what int) 
 		}
 		st.Close()
 	case 7, 8:
-		if h.Connect(ctx, circuitTo(s.host, toID{id: to})) != nil {
-			s.note("connect through: no")
+		if s.isRaw(to) { // no handshake there
+			return
+		}
+		err := h.Connect(ctx, circuitTo(s.host, toID{id: to}))
+		s.outcome("connect through", err)
+		if err != nil {
 			return
 		}
 		st, err := h.NewStream(network.WithAllowLimitedConn(ctx, "soak"), to, echo)
