@@ -33,6 +33,7 @@ type kind string
 const (
 	countKind    kind = "number"
 	bytesKind    kind = "bytes"
+	rateKind     kind = "bytes/s"
 	durationKind kind = "duration"
 	switchKind   kind = "bool"
 )
@@ -70,21 +71,21 @@ func limitsOf(l *relay.Limits) []limit {
 	memory.auto = 0
 	return []limit{
 		field(countKind, "reservations", &l.Reservations, must, "peers that may hold a reservation at a time"),
-		field(countKind, "reservations_per_ip", &l.ReservationsPerIP, must, "the same from one IP address"),
-		field(countKind, "reservations_per_subnet", &l.ReservationsPerSubnet, must, "the same from one /24 (IPv4) or /48 (IPv6)"),
-		field(countKind, "reservations_per_asn", &l.ReservationsPerASN, must, "the same from one autonomous system"),
+		field(countKind, "reservations_per_ip", &l.ReservationsPerIP, must, "peers from one IP address that may hold a reservation at a time"),
+		field(countKind, "reservations_per_subnet", &l.ReservationsPerSubnet, must, "peers from one /24 (IPv4) or /48 (IPv6) that may"),
+		field(countKind, "reservations_per_asn", &l.ReservationsPerASN, must, "peers from one autonomous system that may"),
 		field(durationKind, "reservation_ttl", &l.ReservationTTL, must, "how long a reservation holds unless refreshed"),
 		field(countKind, "circuits", &l.Circuits, must, "circuits of all peers at a time"),
-		field(bytesKind, "bandwidth", &l.Bandwidth, 0, "bytes a second of all circuits together, shared evenly, like 100MB"),
+		field(rateKind, "bandwidth", &l.Bandwidth, 0, "bytes a second of all circuits together, shared evenly, like 100MB"),
 		field(countKind, "requests_per_peer", &l.RequestsPerPeer, relay.Unlimited, "reservations and circuits that one peer may ask for in a minute"),
-		field(countKind, "requests_per_ip", &l.RequestsPerIP, relay.Unlimited, "the same from one IP address"),
+		field(countKind, "requests_per_ip", &l.RequestsPerIP, relay.Unlimited, "reservations and circuits that peers at one IP address may ask for in a minute"),
 		memory,
 		field(countKind, "files_percent", &l.Files, relay.Unlimited, "share of its file descriptors from which on new work is refused"),
 		field(countKind, "circuits_per_peer", &l.CircuitsPerPeer, must, "circuits of one peer at a time"),
 		field(durationKind, "circuit_time", &l.CircuitTime, relay.Unlimited, "how long a circuit may last (0: unlimited)"),
 		field(bytesKind, "circuit_bytes", &l.CircuitBytes, relay.Unlimited, "bytes a circuit may carry each way (0: unlimited)"),
-		field(bytesKind, "rate", &l.Rate, 0, "bytes a second of all circuits of one peer together"),
-		field(bytesKind, "burst", &l.Burst, 0, "bytes that they may carry at once after a pause; needs --rate"),
+		field(rateKind, "rate", &l.Rate, 0, "bytes a second of all circuits of one peer together"),
+		field(bytesKind, "burst", &l.Burst, 0, "bytes of all circuits of one peer at once after a pause; needs --rate"),
 		field(bytesKind, "monthly_bytes", &l.MonthlyBytes, 0, "bytes that one peer may have relayed in a calendar month (UTC)"),
 		toggle("hole_punch_only", &l.HolePunchOnly, "circuits just good enough to agree on a direct connection"),
 	}
@@ -97,7 +98,7 @@ func classLimits(c *relay.Class) []limit {
 		field(countKind, "circuits_per_peer", &c.CircuitsPerPeer, 0, ""),
 		field(durationKind, "circuit_time", &c.CircuitTime, 0, ""),
 		field(bytesKind, "circuit_bytes", &c.CircuitBytes, 0, ""),
-		field(bytesKind, "rate", &c.Rate, 0, ""),
+		field(rateKind, "rate", &c.Rate, 0, ""),
 		field(bytesKind, "burst", &c.Burst, 0, ""),
 		field(bytesKind, "monthly_bytes", &c.MonthlyBytes, 0, ""),
 		toggle("hole_punch_only", &c.HolePunchOnly, ""),
@@ -152,6 +153,8 @@ func (l limit) write(bytes func(int64) string) string {
 		return unlimitedWord
 	case l.kind == bytesKind:
 		return bytes(v)
+	case l.kind == rateKind:
+		return bytes(v) + "/s"
 	case l.kind == durationKind:
 		return shortDuration(time.Duration(v))
 	case l.kind == switchKind:
@@ -195,7 +198,10 @@ func (l limit) read(text string) (v int64, err error) {
 		if v, err = strconv.ParseInt(text, 10, 32); err != nil {
 			return 0, fmt.Errorf("%.40q is not a number", text)
 		}
-	case l.kind == bytesKind:
+	case l.kind == bytesKind || l.kind == rateKind:
+		if l.kind == rateKind {
+			text = strings.TrimSuffix(text, "/s")
+		}
 		if v, err = cli.ParseBytes(text); err != nil {
 			return 0, err
 		}

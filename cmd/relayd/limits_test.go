@@ -31,6 +31,7 @@ func TestLimitFlags(t *testing.T) {
 		{"", func(*relay.Limits) {}},
 		{"--bandwidth 100MB", func(l *relay.Limits) { l.Bandwidth = 100_000_000 }},
 		{"--bandwidth 12500000 --rate 1MiB --burst 4MiB", func(l *relay.Limits) { l.Bandwidth, l.Rate, l.Burst = 12_500_000, 1<<20, 4<<20 }},
+		{"--bandwidth 100MB/s", func(l *relay.Limits) { l.Bandwidth = 100_000_000 }},
 		{"--bandwidth unlimited --rate 0", func(*relay.Limits) {}},
 		{"--circuit-time 0 --circuit-bytes 0", func(l *relay.Limits) { l.CircuitTime, l.CircuitBytes = relay.Unlimited, relay.Unlimited }},
 		{"--circuit-time -1ns --circuit-bytes -1", func(l *relay.Limits) { l.CircuitTime, l.CircuitBytes = relay.Unlimited, relay.Unlimited }},
@@ -67,6 +68,7 @@ func TestBadLimitFlags(t *testing.T) {
 	for args, want := range map[string]string{
 		"--bandwidth fast":        `"fast" is not a number of bytes like 12500000 or 100MB`,
 		"--bandwidth 10Mbit":      `"Mbit" is no unit`,
+		"--burst 1MB/s":           `"1MB/s" is not a number of bytes`,
 		"--max-reservations 0":    "there must be a limit",
 		"--max-circuits many":     `"many" is not a number`,
 		"--circuit-time forever":  `"forever" is not a time like 30m or 2h`,
@@ -133,7 +135,7 @@ func TestChanges(t *testing.T) {
 		Classes: []relay.Class{{Name: "b", Rate: 2e6}, {Name: "a"}, {Name: "d"}},
 	}.WithDefaults()
 	got := strings.Join(changes(from, to), ", ")
-	want := "bandwidth unlimited → 100 MB, circuit-time 1h → unlimited, b.rate 1 MB → 2 MB, class d is new, class c is gone"
+	want := "bandwidth unlimited → 100 MB/s, circuit-time 1h → unlimited, b.rate 1 MB/s → 2 MB/s, class d is new, class c is gone"
 	if got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
