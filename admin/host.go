@@ -1,19 +1,13 @@
 package admin
 
 import (
-	"cmp"
 	"encoding/json"
-	"fmt"
-	"maps"
 	"net/http"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/causeway-p2p/causeway/relay"
-	"github.com/causeway-p2p/causeway/relay/usage"
 )
 
 // The relay host, on nodes that are one:
@@ -66,9 +60,6 @@ func dump(h *relay.Relay) State {
 	return s
 }
 
-// defaultTop is how many peers are listed: a screenful.
-const defaultTop = 20
-
 // maxBody bounds what is sent to us: limits with a thousand classes.
 const maxBody = 1 << 20
 
@@ -108,58 +99,6 @@ func (s *Server) relayHost() *relay.Relay {
 		return nil
 	}
 	return s.node.Relay()
-}
-
-func top(h *relay.Relay, r *http.Request) (any, error) {
-	n, err := intValue(r, "n", defaultTop)
-	if err != nil {
-		return nil, &Error{BadRequest, err.Error()}
-	}
-	by := usage.By(r.FormValue("by"))
-	if by == "" {
-		by = usage.ByBytes
-	}
-	if !slices.Contains([]usage.By{usage.ByBytes, usage.ByMonthBytes, usage.ByCircuits, usage.ByRefusals}, by) {
-		return nil, &Error{BadRequest, fmt.Sprintf("%.40q is nothing to rank peers by: bytes, month, circuits, refusals", by)}
-	}
-	list, err := rank(h, n, by)
-	if list == nil {
-		list = []usage.Usage{} // not null
-	}
-	return list, err
-}
-
-// maxTop is as many as a relay lists.
-const maxTop = 1000
-
-// rank lists the n peers with the most of something. A relay that ranks them by
-// what was relayed alone is asked for as many as it lists, and these are put in
-// order: those with nothing relayed are then not among them.
-func rank(h *relay.Relay, n int, by usage.By) ([]usage.Usage, error) {
-	if r, ok := any(h).(interface {
-		Top(int, usage.By) ([]usage.Usage, error)
-	}); ok {
-		return r.Top(n, by)
-	}
-	if by == usage.ByBytes {
-		return h.TopTalkers(n)
-	}
-	list, err := h.TopTalkers(maxTop)
-	list = slices.DeleteFunc(list, func(u usage.Usage) bool { return count(u, by) == 0 })
-	slices.SortStableFunc(list, func(a, b usage.Usage) int { return cmp.Compare(count(b, by), count(a, by)) })
-	return list[:min(n, len(list))], err
-}
-
-func count(u usage.Usage, by usage.By) int64 {
-	switch by {
-	case usage.ByMonthBytes:
-		return u.MonthBytes
-	case usage.ByCircuits:
-		return u.Circuits
-	case usage.ByRefusals:
-		return u.Refusals
-	}
-	return u.Bytes
 }
 
 func setLimits(h *relay.Relay, r *http.Request) (any, error) {
@@ -218,66 +157,6 @@ func (s *Server) unban(h *relay.Relay, r *http.Request) (any, error) {
 	h.Unban(p)
 	log.Info("ban lifted", "peer", p)
 	return Banned{Peer: p, Was: was}, nil
-}
-
-// minTail is how many characters of an ID name a peer. Two of a thousand peers
-// have the same 6 with a chance of 1 in 76 000.
-const minTail = 6
-
-// peerAt finds whom a person means: an ID, or its end, also as it is printed
-// (12D3…znuEPX). The end is looked for among those who are connected, as all with a
-// reservation or a circuit are, then the banned, and then those with an account.
-func (s *Server) peerAt(h *relay.Relay, text string) (peer.ID, error) {
-	if p, err := peer.Decode(text); err == nil {
-		return p, nil
-	}
-	tail := text
-	if _, end, short := strings.Cut(text, "…"); short {
-		tail = end
-	}
-	if len(tail) < minTail || len(tail) > 64 {
-		return "", &Error{BadRequest, fmt.Sprintf("%.80q is not a peer ID, nor the last %d characters of one or more", text, minTail)}
-	}
-	var found []peer.ID
-	connected := func(*relay.Relay) []peer.ID { return s.node.Host().Network().Peers() }
-	for _, among := range []func(*relay.Relay) []peer.ID{connected, banned, accounts} {
-		if found = withTail(among(h), tail); len(found) > 0 {
-			break
-		}
-	}
-	switch len(found) {
-	case 0:
-		return "", &Error{NotFound, fmt.Sprintf("no peer here has an ID that ends with %q", tail)}
-	case 1:
-		return found[0], nil
-	}
-	return "", &Error{BadRequest, fmt.Sprintf("%d peers have an ID that ends with %q: name more of it", len(found), tail)}
-}
-
-func withTail(list []peer.ID, tail string) (out []peer.ID) {
-	for _, p := range list {
-		if strings.HasSuffix(p.String(), tail) && !slices.Contains(out, p) {
-			out = append(out, p)
-		}
-	}
-	return out
-}
-
-// banned are the peers that are.
-func banned(h *relay.Relay) []peer.ID { return slices.Collect(maps.Keys(h.Dump().Bans)) }
-
-// accounts are the peers that a list of the first in something may show.
-func accounts(h *relay.Relay) (list []peer.ID) {
-	for _, by := range []usage.By{usage.ByBytes, usage.ByMonthBytes, usage.ByCircuits, usage.ByRefusals} {
-		top, err := rank(h, maxTop, by)
-		if err != nil {
-			log.Warn("accounts not read", "err", err)
-		}
-		for _, u := range top {
-			list = append(list, u.Peer)
-		}
-	}
-	return list
 }
 
 // drain asks the program to drain and stop, as a signal would. The answer's end
