@@ -68,6 +68,7 @@ type AutoRelay struct {
 	// owned by Run
 	relays      map[peer.ID]*relay
 	reports     chan report
+	answer      func() // to the command of this round; nil if there is none
 	work        sync.WaitGroup
 	active      bool // wanted, as the loop last saw it
 	needed      bool // what OnNeed was last told
@@ -174,6 +175,10 @@ func (a *AutoRelay) Run(ctx context.Context) error {
 		a.noteWithout(now)
 		a.tellNeed()
 		a.snapshot(now)
+		if a.answer != nil {
+			a.answer()
+			a.answer = nil
+		}
 		timer.Reset(a.nextWake(now))
 	}
 }

@@ -475,3 +475,27 @@ func TestDeadCandidates(t *testing.T) {
 		n.within(20*time.Second, "the good one behind a dozen dead ones", func() bool { return n.through(good.ID()) })
 	})
 }
+
+// TestFreshCandidateDoesNotWait for calls to relays that failed before, however
+// many of them are under way.
+func TestFreshCandidateDoesNotWait(t *testing.T) {
+	simulate(t, func(t *testing.T, w *world) {
+		dead, good := w.relays(parallel+2), w.relay()
+		n := w.node(Config{})
+		for _, d := range dead {
+			d.box.Kill()
+		}
+		n.add(dead...)
+		n.within(2*time.Minute, "every place taken by relays that failed before", func() bool {
+			again := 0
+			for _, d := range dead {
+				if n.state(d.ID()).State == Reserving && len(n.seen(Failed, d.ID())) > 0 {
+					again++
+				}
+			}
+			return again == parallel
+		})
+		n.add(good)
+		n.within(500*time.Millisecond, "first circuit address", n.advertised)
+	})
+}

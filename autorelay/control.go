@@ -180,11 +180,15 @@ func (a *AutoRelay) tell(f func(now time.Time)) {
 	}
 }
 
-// command has the loop do something and waits for the outcome.
+// command has the loop do something and waits for the outcome. It returns when
+// the round is over, so that Status shows what was done.
 func (a *AutoRelay) command(f func(now time.Time) bool) bool {
 	done := make(chan bool, 1)
 	select {
-	case a.commands <- func(now time.Time) { done <- f(now) }:
+	case a.commands <- func(now time.Time) {
+		ok := f(now)
+		a.answer = func() { done <- ok }
+	}:
 	case <-a.ended:
 		return false
 	}

@@ -233,8 +233,11 @@ func (a *AutoRelay) startWork(ctx context.Context, now time.Time) {
 	if !a.active {
 		return
 	}
-	asking, slow := 0, 0
+	asking, slow, again := 0, 0, 0
 	for _, r := range a.relays {
+		if r.state == Reserving && r.failures > 0 {
+			again++
+		}
 		switch {
 		case r.state == Reserved:
 			if !r.busy && !now.Before(r.refreshAt) {
@@ -253,7 +256,8 @@ func (a *AutoRelay) startWork(ctx context.Context, now time.Time) {
 		return
 	}
 	// With nothing good in hand, ask more than needed: the first answer wins.
-	if a.doubtful() {
+	doubtful := a.doubtful()
+	if doubtful {
 		missing = max(missing, parallel)
 	}
 	for asking < missing && asking+slow < max(missing, parallel) {
@@ -263,11 +267,25 @@ func (a *AutoRelay) startWork(ctx context.Context, now time.Time) {
 		}
 		a.reserve(ctx, r, now)
 		asking++
+		if r.failures > 0 {
+			again++
+		}
+	}
+	// When all relays died, calls to them take every place for reserveTimeout.
+	// One that has not failed does not wait for those that have.
+	for doubtful && asking+slow-again < missing {
+		r := a.pick(now, func(r *relay) bool { return r.failures == 0 })
+		if r == nil {
+			return
+		}
+		a.reserve(ctx, r, now)
+		asking++
 	}
 }
 
 const (
-	// parallel is how many relays are asked at once while we have none.
+	// parallel is how many relays are asked at once while we have none, and how
+	// many more that have not failed beside calls to those that have.
 	parallel = 4
 	// hedge is how long a call may take before the next relay is asked beside
 	// it: those that are dead take until reserveTimeout to show it.

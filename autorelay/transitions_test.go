@@ -3,20 +3,27 @@ package autorelay
 import (
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	relayv2 "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/relay"
 )
 
-// path records the states that a relay goes through, from now on until ok, as
-// they can be seen from outside.
-func (n *node) path(id peer.ID, limit time.Duration, ok func() bool) (states []State) {
+// path records the states that a relay goes through, from before do until ok,
+// as they can be seen from outside when all that a moment brings has happened.
+func (n *node) path(id peer.ID, limit time.Duration, do func(), ok func() bool) (states []State) {
 	n.w.Helper()
-	for begun := time.Now(); ; time.Sleep(max(time.Millisecond, limit/20000)) {
+	look := func() {
+		synctest.Wait()
 		if s := n.state(id).State; s != "" && (len(states) == 0 || s != states[len(states)-1]) {
 			states = append(states, s)
 		}
+	}
+	look()
+	do()
+	for begun := time.Now(); ; time.Sleep(max(time.Millisecond, limit/20000)) {
+		look()
 		if ok() {
 			return states
 		}
@@ -122,7 +129,7 @@ func TestTransitions(t *testing.T) {
 				time.Sleep(time.Millisecond)
 				c.r.service.Close()
 			},
-			until: is(BackingOff), limit: time.Second, want: []State{Draining, BackingOff},
+			until: is(BackingOff), limit: time.Second, want: []State{Reserved, Draining, BackingOff},
 		},
 		{
 			name: "drains and another takes over", prepare: reserved, do: func(c *scene) {
@@ -130,11 +137,11 @@ func TestTransitions(t *testing.T) {
 				time.Sleep(time.Millisecond)
 				c.n.add(c.held)
 			},
-			until: is(BackingOff), limit: 6 * time.Second, want: []State{Draining, BackingOff},
+			until: is(BackingOff), limit: 6 * time.Second, want: []State{Reserved, Draining, BackingOff},
 		},
 		{
 			name: "drains and stays", prepare: reserved, do: func(c *scene) { c.n.Draining(c.r.ID(), 5*time.Second, nil); time.Sleep(time.Millisecond) },
-			until: func(c *scene) bool { return c.r.asked.Load() == 2 }, limit: 6 * time.Second, want: []State{Draining, Reserved},
+			until: func(c *scene) bool { return c.r.asked.Load() == 2 }, limit: 6 * time.Second, want: []State{Reserved, Draining, Reserved},
 		},
 		{
 			name: "not needed", prepare: reserved, do: func(c *scene) { c.n.Want(false) }, until: is(Known), limit: time.Second,
@@ -142,7 +149,7 @@ func TestTransitions(t *testing.T) {
 		},
 		{
 			name: "banned", prepare: reserved, do: func(c *scene) { c.n.SetWish(c.r.ID(), Banned) }, until: is(Known), limit: time.Second,
-			want: []State{Known},
+			want: []State{Reserved, Known},
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -151,8 +158,7 @@ func TestTransitions(t *testing.T) {
 				if c.prepare != nil {
 					c.prepare(s)
 				}
-				c.do(s)
-				got := s.n.path(s.r.ID(), c.limit, func() bool { return c.until(s) })
+				got := s.n.path(s.r.ID(), c.limit, func() { c.do(s) }, func() bool { return c.until(s) })
 				if !slices.Equal(got, c.want) {
 					t.Errorf("states: got %q, want %q; events:%s", got, c.want, s.n.story())
 				}

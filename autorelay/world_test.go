@@ -334,11 +334,13 @@ func (n *node) story() string {
 	return b.String()
 }
 
-// within waits in virtual time until ok, and returns how long that took.
+// within waits in virtual time until ok, and returns how long that took. It
+// looks when all that a moment brings has happened: in the midst of a round of
+// the loop, addresses, metrics and status need not agree.
 func (n *node) within(limit time.Duration, what string, ok func() bool) time.Duration {
 	n.w.Helper()
 	begun := time.Now()
-	for !ok() {
+	for synctest.Wait(); !ok(); synctest.Wait() {
 		if time.Since(begun) > limit {
 			n.w.Fatalf("%s: not within %v; advertised %v; events:%s", what, limit, n.current(), n.story())
 		}
@@ -360,10 +362,11 @@ func textOf(id peer.ID) string {
 }
 
 // throughout checks for a while that ok holds: 1000 times, but not more often
-// than every 20 ms.
+// than every 20 ms, and as within does when all that a moment brings has happened.
 func (n *node) throughout(d time.Duration, what string, ok func() bool) {
 	n.w.Helper()
 	for begun := time.Now(); time.Since(begun) < d; time.Sleep(max(20*time.Millisecond, d/1000)) {
+		synctest.Wait()
 		if !ok() {
 			n.w.Fatalf("%s: not any more after %v of %v; advertised %v; events:%s", what, time.Since(begun), d, n.current(), n.story())
 		}
