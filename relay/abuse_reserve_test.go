@@ -131,6 +131,35 @@ func TestSeveralConnections(t *testing.T) {
 	})
 }
 
+// TestBackBeforeMissed: a peer that comes back while it is found to be gone keeps
+// what it is told that it has.
+func TestBackBeforeMissed(t *testing.T) {
+	gather(t, Limits{}, swallow, func(t *testing.T, c *crowd) {
+		p := named("restless")
+		c.reserve(t, p)
+		time.Sleep(time.Second)
+		conn := &wireConn{peer: p}
+		c.wire.net.gone.Store(p, true)
+		c.wire.net.seen = func() {
+			c.wire.net.gone.Delete(p)
+			time.Sleep(time.Microsecond)
+			c.reserve(t, p)
+		}
+		c.disconnected(c.wire.net, conn)
+		if !c.table.has(p, time.Now()) {
+			t.Error("it was told that it has a reservation, and has none")
+		}
+		// Whoever does not come back has none any more.
+		time.Sleep(time.Second)
+		c.wire.net.seen = nil
+		c.wire.net.gone.Store(p, true)
+		c.disconnected(c.wire.net, conn)
+		if c.table.has(p, time.Now()) {
+			t.Error("it is gone, and has a reservation")
+		}
+	})
+}
+
 // TestRefreshStorm: refreshing is bounded too, and what was promised stands.
 func TestRefreshStorm(t *testing.T) {
 	besiege(t, Limits{RequestsPerPeer: 30}, func(t *testing.T, s *siege) {

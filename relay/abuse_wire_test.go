@@ -124,6 +124,7 @@ type wireNet struct {
 	network.Network
 	rm   network.NullResourceManager
 	gone sync.Map // peer.ID to anything
+	seen func()   // if not nil, called when somebody was seen to be gone
 }
 
 func (*wireNet) Notify(network.Notifiee)                    {}
@@ -133,6 +134,9 @@ func (n *wireNet) ResourceManager() network.ResourceManager { return &n.rm }
 
 func (n *wireNet) Connectedness(p peer.ID) network.Connectedness {
 	if _, gone := n.gone.Load(p); gone {
+		if n.seen != nil {
+			n.seen()
+		}
 		return network.NotConnected
 	}
 	return network.Connected

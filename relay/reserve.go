@@ -41,13 +41,10 @@ func (r *Relay) handleReserve(ctx context.Context, q request) {
 		}
 		return
 	}
-	if fresh {
-		r.cfg.Host.ConnManager().TagPeer(q.from, reservationTag, reservationWeight)
-		// It may have left while we were deciding, and then nobody else
-		// would notice.
-		if q.stream.Conn().IsClosed() && r.cfg.Host.Network().Connectedness(q.from) != network.Connected {
-			r.cancel(q.from, PeerGone)
-		}
+	// At each refresh, for the end of an earlier one may have taken it away since.
+	r.cfg.Host.ConnManager().TagPeer(q.from, reservationTag, reservationWeight)
+	if q.stream.Conn().IsClosed() {
+		r.leave(q.from) // while we were deciding: nobody else would notice
 	}
 	r.meter.reserved(fresh)
 	rsvp, err := r.reservation(q.from, expires)
@@ -115,8 +112,11 @@ func (r *Relay) namesInReservation(a ma.Multiaddr) bool {
 }
 
 // cancel ends a reservation, and tells whether there was one.
-func (r *Relay) cancel(p peer.ID, why Reason) bool {
-	was := r.table.cancel(p)
+func (r *Relay) cancel(p peer.ID, why Reason) bool { return r.cancelBefore(p, time.Time{}, why) }
+
+// cancelBefore leaves alone a reservation that was asked for again after t0.
+func (r *Relay) cancelBefore(p peer.ID, t0 time.Time, why Reason) bool {
+	was := r.table.cancel(p, t0)
 	if was {
 		r.released(p, why)
 	}
@@ -130,10 +130,14 @@ func (r *Relay) released(p peer.ID, why Reason) {
 	log.Debug("reservation ended", "peer", p, "reason", why)
 }
 
-// disconnected takes in that a connection has ended. A peer that is gone does
-// not need its slot; it comes back with a new request.
-func (r *Relay) disconnected(n network.Network, c network.Conn) {
-	if p := c.RemotePeer(); n.Connectedness(p) != network.Connected {
-		r.cancel(p, PeerGone)
+// disconnected takes in that a connection has ended.
+func (r *Relay) disconnected(_ network.Network, c network.Conn) { r.leave(c.RemotePeer()) }
+
+// leave ends the reservation of a peer without a connection, which does not need
+// it; it comes back with a new request, and that may be at once.
+func (r *Relay) leave(p peer.ID) {
+	now := time.Now() // before we look
+	if r.cfg.Host.Network().Connectedness(p) != network.Connected {
+		r.cancelBefore(p, now, PeerGone)
 	}
 }

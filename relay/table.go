@@ -32,6 +32,7 @@ type reservation struct {
 	origin        origin
 	class         *Class
 	made, expires time.Time
+	asked         time.Time // when the peer asked for it last
 	told          time.Time // when it was last asked to make room
 
 	// The wheel's: see expiry.go.
@@ -100,7 +101,7 @@ func (t *table) reserve(p peer.ID, from origin, class *Class, pol *policy, now t
 	if r == nil {
 		r = &reservation{peer: p, made: now}
 	}
-	r.origin, r.class, r.expires = from, class, now.Add(pol.ReservationTTL)
+	r.origin, r.class, r.asked, r.expires = from, class, now, now.Add(pol.ReservationTTL)
 	t.putLocked(r)
 	return r.expires, old == nil, ""
 }
@@ -159,12 +160,13 @@ func (t *table) heldLocked(p peer.ID, now time.Time) *reservation {
 	return r
 }
 
-// cancel ends a reservation, and tells whether there was one.
-func (t *table) cancel(p peer.ID) bool {
+// cancel ends a reservation, unless it was asked for again after t0, if that is
+// not zero. It tells whether there was one.
+func (t *table) cancel(p peer.ID, t0 time.Time) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	r := t.held[p]
-	if r == nil {
+	if r == nil || (!t0.IsZero() && r.asked.After(t0)) {
 		return false
 	}
 	t.dropLocked(r)
