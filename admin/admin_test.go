@@ -258,7 +258,7 @@ func TestErrorsHaveKinds(t *testing.T) {
 		do   func() (*Stream, error)
 		want Kind
 	}{
-		{"nobody listens", func() (*Stream, error) { return cb.Connect(t.Context(), a.ID(), "none", time.Second) }, Refused},
+		{"nobody listens", func() (*Stream, error) { return cb.Connect(t.Context(), a.ID(), "none", 10*time.Second) }, Refused},
 		{"nobody there", func() (*Stream, error) { return cb.Connect(t.Context(), nobody, "none", time.Second) }, NotFound},
 		{"itself", func() (*Stream, error) { return ca.Connect(t.Context(), a.ID(), "none", time.Second) }, BadRequest},
 		{"bad name", func() (*Stream, error) { return ca.Listen(t.Context(), "Not A Name") }, BadRequest},
