@@ -68,24 +68,28 @@ func rtt(t *testing.T, from host.Host, to peer.ID) time.Duration {
 	return r.RTT
 }
 
-// inBothTimes runs f as one test in real and one in virtual time.
-func inBothTimes(t *testing.T, f func(t *testing.T, n *testnet.Net)) {
+// inBothTimes runs f as one test in real and one in virtual time. In real time
+// the machine's other work counts too, so that there f should hold no upper
+// bound that is near what it measures.
+func inBothTimes(t *testing.T, f func(t *testing.T, n *testnet.Net, virtual bool)) {
 	t.Parallel()
 	t.Run("real", func(t *testing.T) {
 		t.Parallel()
 		n := testnet.New(testnet.Config{})
 		t.Cleanup(n.Close) // after the hosts
-		f(t, n)
+		f(t, n, false)
 	})
-	t.Run("virtual", func(t *testing.T) { simulate(t, testnet.Config{}, f) })
+	t.Run("virtual", func(t *testing.T) {
+		simulate(t, testnet.Config{}, func(t *testing.T, n *testnet.Net) { f(t, n, true) })
+	})
 }
 
 func TestPing(t *testing.T) {
-	inBothTimes(t, func(t *testing.T, n *testnet.Net) {
+	inBothTimes(t, func(t *testing.T, n *testnet.Net, virtual bool) {
 		ha := n.Host("a")
 		a, b := start(t, ha), start(t, n.Host("b"))
 		connect(t, a, info(b))
-		if got := rtt(t, a, b.ID()); got < 20*time.Millisecond || got > 200*time.Millisecond {
+		if got := rtt(t, a, b.ID()); got < 20*time.Millisecond || virtual && got > 21*time.Millisecond {
 			t.Errorf("round trip: got %v, want twice 10 ms and a little", got)
 		}
 		// The dialer sent from the socket it listens on.
@@ -191,7 +195,7 @@ func judge(t *testing.T, n *testnet.Net, machines ...*testnet.Host) (verdicts []
 }
 
 func TestAutoNATDialsBackThroughTheNet(t *testing.T) {
-	inBothTimes(t, func(t *testing.T, n *testnet.Net) {
+	inBothTimes(t, func(t *testing.T, n *testnet.Net, _ bool) {
 		got := judge(t, n, n.Host("public"), n.NAT("box", testnet.PortRestricted()).Host("private"))
 		want := []network.Reachability{network.ReachabilityPublic, network.ReachabilityPrivate}
 		if !slices.Equal(got, want) {
@@ -310,7 +314,7 @@ func punch(t *testing.T, n *testnet.Net, relayed, caller *testnet.Host) (time.Du
 }
 
 func TestHolePunch(t *testing.T) {
-	inBothTimes(t, func(t *testing.T, n *testnet.Net) {
+	inBothTimes(t, func(t *testing.T, n *testnet.Net, _ bool) {
 		took, ok := punch(t, n,
 			n.NAT("box a", testnet.PortRestricted()).Host("a"),
 			n.NAT("box b", testnet.PortRestricted()).Host("b"))
