@@ -25,7 +25,7 @@ func TestCrasher(t *testing.T) {
 	mark := os.Getenv("NATLAB_TEST_MARK")
 	a := lab.NAT("nat"+mark, FullCone).Host("a" + mark)
 	p := a.Start("sh", "sh", "-c", `echo my last words; setsid sleep 600 & echo ready; wait`)
-	if _, _, err := p.WaitLine(timeout(t, passes), mustCompile("ready")); err != nil {
+	if _, _, err := p.WaitLine(timeout(t, patience), mustCompile("ready")); err != nil {
 		t.Fatal(err)
 	}
 	fmt.Printf("pid=%d\n", p.PID())

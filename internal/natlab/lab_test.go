@@ -45,7 +45,7 @@ func TestBlackhole(t *testing.T) {
 	// Each direction by itself: an echo cannot tell which one is dead.
 	for _, pair := range [][2]*Machine{{s.a, s.b}, {s.b, s.a}} {
 		for _, ip := range []func(*Machine) netip.Addr{(*Machine).IP, (*Machine).IP6} {
-			if from, to := ip(pair[0]), ip(pair[1]); arrives(t, pair[0], from, pair[1], to) {
+			if from, to := ip(pair[0]), ip(pair[1]); arrives(t, pair[0], from, pair[1], to, silence) {
 				t.Errorf("a packet from %s to %s arrived", from, to)
 			}
 		}
@@ -57,7 +57,7 @@ func TestBlackhole(t *testing.T) {
 	if !hears(0, passes) {
 		t.Error("no answer after Restore")
 	}
-	if !arrives(t, s.a, s.a.IP6(), s.b, s.b.IP6()) {
+	if !arrives(t, s.a, s.a.IP6(), s.b, s.b.IP6(), passes) {
 		t.Error("a packet over IPv6 did not arrive after Restore")
 	}
 	if err := dials(s.a.IP6(), passes); err == nil || isTimeout(err) {
@@ -66,7 +66,7 @@ func TestBlackhole(t *testing.T) {
 }
 
 // arrives says whether one UDP packet gets from one machine to the other.
-func arrives(t *testing.T, a *Machine, from netip.Addr, b *Machine, to netip.Addr) bool {
+func arrives(t *testing.T, a *Machine, from netip.Addr, b *Machine, to netip.Addr, patience time.Duration) bool {
 	t.Helper()
 	listen := func(m *Machine, ip netip.Addr) (conn *net.UDPConn) {
 		err := m.Do(func() (err error) {
@@ -84,7 +84,7 @@ func arrives(t *testing.T, a *Machine, from netip.Addr, b *Machine, to netip.Add
 	if _, err := sender.WriteTo([]byte("?"), receiver.LocalAddr()); err != nil {
 		t.Fatal(err)
 	}
-	receiver.SetReadDeadline(time.Now().Add(silence))
+	receiver.SetReadDeadline(time.Now().Add(patience))
 	_, err := receiver.Read(make([]byte, 1))
 	return err == nil
 }
@@ -136,7 +136,7 @@ func TestCleanup(t *testing.T) {
 		// A program with a child in a process group of its own, which ignores
 		// what can be ignored.
 		p := hb.Start("sh", "sh", "-c", `trap "" TERM HUP INT; setsid sh -c 'trap "" TERM HUP; echo child $$; sleep 600' & wait`)
-		_, sub, err := p.WaitLine(timeout(t, passes), mustCompile(`^child (\d+)$`))
+		_, sub, err := p.WaitLine(timeout(t, patience), mustCompile(`^child (\d+)$`))
 		if err != nil {
 			t.Fatal(err)
 		}

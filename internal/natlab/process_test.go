@@ -16,7 +16,7 @@ func TestWaitLine(t *testing.T) {
 	t.Parallel()
 	m := New(t).Public("m")
 	p := m.Start("sh", "sh", "-c", `echo one; read x < /dev/null; echo "two port=7" >&2; printf unfinished; exit 3`)
-	ctx := timeout(t, passes)
+	ctx := timeout(t, patience)
 	line, sub, err := p.WaitLine(ctx, mustCompile(`port=(\d+)$`))
 	if err != nil || line != "two port=7" || len(sub) != 2 || sub[1] != "7" {
 		t.Errorf("WaitLine = %q, %q, %v", line, sub, err)
@@ -58,7 +58,7 @@ func TestWaitLineEndsWithContext(t *testing.T) {
 func TestKillAndStop(t *testing.T) {
 	t.Parallel()
 	m := New(t).Public("m")
-	ctx := timeout(t, passes)
+	ctx := timeout(t, patience)
 	const script = `trap "echo bye; exit $0" TERM; echo ready $$; while :; do sleep 0.01; done`
 	start := func(code string) *Process {
 		p := m.Start("sh", "sh", "-c", script, code)
@@ -96,7 +96,7 @@ func TestKillAndStop(t *testing.T) {
 func TestRun(t *testing.T) {
 	t.Parallel()
 	a := New(t).NAT("nat", PortRestricted).Host("a")
-	r, err := a.Run(timeout(t, passes), strings.NewReader("in"), "sh", "-c", "cat; ip -4 -br addr; echo err >&2; exit 4")
+	r, err := a.Run(timeout(t, patience), strings.NewReader("in"), "sh", "-c", "cat; ip -4 -br addr; echo err >&2; exit 4")
 	if err != nil || r.Code != 4 || r.Stderr != "err\n" || !strings.HasPrefix(r.Stdout, "in") || !strings.Contains(r.Stdout, a.IP().String()) {
 		t.Errorf("Run = %+v, %v", r, err)
 	}
