@@ -81,6 +81,12 @@ async function reserve () {
   for await (const _ of process.stdin); // until the test lets go of us
 }
 
+/** What went wrong, and the relay's word for it, which js-libp2p has in texts only. */
+function fault (err) {
+  const error = [err, ...(err.errors ?? [])].map((e) => e instanceof Event ? e.type : String(e)).join('; ')
+  return { error, refused: error.match(/(?:failed to connect via relay|reservation failed) with status ([A-Z_]+)/)?.[1] }
+}
+
 /** Opens a circuit, does something with it and reports. */
 async function withCircuit (use) {
   const report = {}
@@ -90,8 +96,7 @@ async function withCircuit (use) {
     report.circuit = { limited: conn.limits != null, remote: conn.remoteAddr.toString() }
     await use(conn, report.circuit)
   } catch (err) {
-    report.error = [err, ...(err.errors ?? [])].map(String).join('; ')
-    report.refused = report.error.match(/failed to connect via relay with status ([A-Z_]+)/)?.[1]
+    Object.assign(report, fault(err))
   }
   tell(report)
 }
@@ -139,7 +144,6 @@ const pingPeer = () => withCircuit(async (conn, out) => {
 try {
   await { reserve, dial, hold, ping: pingPeer }[mode]()
 } catch (err) {
-  tell({ error: String(err) })
+  tell(fault(err))
 }
-await node.stop()
-process.exit(0)
+process.exit(0) // stopping politely takes seconds
