@@ -17,7 +17,7 @@ import (
 //	GET  /v1/relay/top?n=20&by=bytes []usage.Usage
 //	GET  /v1/relay/limits            relay.Limits
 //	PUT  /v1/relay/limits            relay.Limits, all of them, as JSON
-//	GET  /v1/relay/dump              State
+//	GET  /v1/relay/dump              relay.State
 //	POST /v1/relay/kick?peer=ID      Kicked
 //	POST /v1/relay/ban?peer=ID&for=T Banned; without for, until the process ends
 //	POST /v1/relay/unban?peer=ID     Banned
@@ -40,24 +40,6 @@ type Banned struct {
 	Until time.Time `json:"until,omitzero"`
 	// Was tells, of a ban that was lifted, whether there was one.
 	Was bool `json:"was,omitempty"`
-}
-
-// State is relay.State with the bans by IDs that people can read: encoding/json
-// writes the keys of a map as they are if they are strings, which a peer.ID is.
-type State struct {
-	relay.State
-	Bans map[string]time.Time `json:"bans,omitempty"`
-}
-
-func dump(h *relay.Relay) State {
-	s := State{State: h.Dump()}
-	if len(s.State.Bans) > 0 {
-		s.Bans = make(map[string]time.Time)
-	}
-	for p, t := range s.State.Bans {
-		s.Bans[p.String()] = t
-	}
-	return s
 }
 
 // maxBody bounds what is sent to us: limits with a thousand classes.
@@ -83,7 +65,7 @@ func (s *Server) handleHost(mux *http.ServeMux) {
 	on("GET /v1/relay/reservations", func(h *relay.Relay, _ *http.Request) (any, error) { return h.Reservations(), nil })
 	on("GET /v1/relay/circuits", func(h *relay.Relay, _ *http.Request) (any, error) { return h.Circuits(), nil })
 	on("GET /v1/relay/limits", func(h *relay.Relay, _ *http.Request) (any, error) { return h.Status().Limits, nil })
-	on("GET /v1/relay/dump", func(h *relay.Relay, _ *http.Request) (any, error) { return dump(h), nil })
+	on("GET /v1/relay/dump", func(h *relay.Relay, _ *http.Request) (any, error) { return h.Dump(), nil })
 	on("GET /v1/relay/top", top)
 	on("PUT /v1/relay/limits", setLimits)
 	on("POST /v1/relay/kick", s.kick)
@@ -153,8 +135,7 @@ func (s *Server) unban(h *relay.Relay, r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	_, was := h.Dump().Bans[p]
-	h.Unban(p)
+	was := h.Unban(p)
 	log.Info("ban lifted", "peer", p)
 	return Banned{Peer: p, Was: was}, nil
 }

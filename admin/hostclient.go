@@ -65,8 +65,8 @@ func (c *Client) Unban(ctx context.Context, peer string) (Banned, error) {
 }
 
 // Dump is all that the relay knows.
-func (c *Client) Dump(ctx context.Context) (State, error) {
-	return ask[State](ctx, c, http.MethodGet, "/v1/relay/dump", nil, nil)
+func (c *Client) Dump(ctx context.Context) (relay.State, error) {
+	return ask[relay.State](ctx, c, http.MethodGet, "/v1/relay/dump", nil, nil)
 }
 
 // Drain makes the relay drain for a time, or if that is 0 for as long as it

@@ -2,7 +2,6 @@ package admin
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 
@@ -56,12 +55,20 @@ func withTail(list []peer.ID, tail string) (out []peer.ID) {
 }
 
 // banned are the peers that are.
-func banned(h *relay.Relay) []peer.ID { return slices.Collect(maps.Keys(h.Dump().Bans)) }
+func banned(h *relay.Relay) (list []peer.ID) {
+	for _, b := range h.Bans() {
+		list = append(list, b.Peer)
+	}
+	return list
+}
+
+// maxTop is as many as a relay lists.
+const maxTop = 1000
 
 // accounts are the peers that a list of the first in something may show.
 func accounts(h *relay.Relay) (list []peer.ID) {
 	for _, by := range []usage.By{usage.ByBytes, usage.ByMonthBytes, usage.ByCircuits, usage.ByRefusals} {
-		top, err := rank(h, maxTop, by)
+		top, err := h.Top(maxTop, by)
 		if err != nil {
 			log.Warn("accounts not read", "err", err)
 		}

@@ -66,6 +66,13 @@ func (r *Relay) admit(ctx context.Context, q request) (*Class, Reason) {
 		if !a.Allow {
 			return nil, Denied
 		}
+		// It may have taken its time, in which much can have changed.
+		if r.draining.Load() {
+			return nil, Draining
+		}
+		if class, ok = r.standing(q.from, q.origin, pol, time.Now()); !ok {
+			return nil, Denied
+		}
 		if c, known := pol.byName[a.Class]; known && c.rank > class.rank {
 			class = c
 		}
@@ -105,7 +112,7 @@ func (r *Relay) cutDenied() {
 	pol, now := r.policy.Load(), time.Now()
 	for _, h := range r.table.list() {
 		if _, ok := r.standing(h.peer, h.origin, pol, now); !ok {
-			r.cancel(h.peer, Denied)
+			r.cut(h.peer, Denied)
 		}
 	}
 	for _, c := range r.table.circuitsOf("") {
@@ -165,10 +172,12 @@ func (b *bans) set(p peer.ID, until, now time.Time) bool {
 	return true
 }
 
-func (b *bans) lift(p peer.ID) {
+func (b *bans) lift(p peer.ID, now time.Time) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	until, was := b.until[p]
 	delete(b.until, p)
+	return was && now.Before(until)
 }
 
 func (b *bans) list(now time.Time) map[peer.ID]time.Time {

@@ -3,17 +3,16 @@ package relay
 import (
 	"sync"
 	"sync/atomic"
-
-	"github.com/causeway-p2p/causeway/relay/fair"
 )
 
 const (
 	// smallBuffer is what a direction holds while little passes: more than the
 	// largest QUIC packet, and small enough for many thousand circuits.
 	smallBuffer = 2 << 10
-	// largeBuffer is what it gets under load. Beyond it nothing is won: it is
-	// yamux's largest frame.
-	largeBuffer = fair.MaxPiece
+	// largeBuffer is what it gets under load: what fits into yamux's largest
+	// frame beside its header of 12 bytes (go-yamux v5, MaxMessageSize), and so
+	// four TLS records. More would become a frame of its own.
+	largeBuffer = 64<<10 - 12
 	// maxLarge bounds the large buffers of a relay, 256 MiB in all. Under more
 	// load than that, directions go on with the small ones.
 	maxLarge = 4096

@@ -67,9 +67,8 @@ func (r *Relay) Circuits() []CircuitInfo {
 	return out
 }
 
-// TopTalkers lists the n peers that had most bytes relayed, of all that are
-// known.
-func (r *Relay) TopTalkers(n int) ([]usage.Usage, error) { return r.cfg.Usage.Top(n, usage.ByBytes) }
+// Top lists the n peers with the most of something, of all that are known.
+func (r *Relay) Top(n int, by usage.By) ([]usage.Usage, error) { return r.cfg.Usage.Top(n, by) }
 
 // Kick ends the circuits and the reservation of a peer, which may come back. It
 // tells how many of each there were.
@@ -83,7 +82,30 @@ func (r *Relay) cut(p peer.ID, why Reason) (circuits, reservations int) {
 	if r.cancel(p, why) {
 		reservations++
 	}
+	if circuits+reservations > 0 {
+		r.showOut(p)
+	}
 	return circuits, reservations
+}
+
+// outAfter leaves a peer time to read why its circuits have ended.
+const outAfter = 500 * time.Millisecond
+
+// showOut closes the connection to a peer whose reservation was taken away:
+// circuit v2 has no word for that, and the peer would go on telling others that
+// it can be reached here.
+func (r *Relay) showOut(p peer.ID) {
+	if !r.begin() {
+		return
+	}
+	go func() {
+		defer r.running.Done()
+		select {
+		case <-time.After(outAfter):
+			r.cfg.Host.Network().ClosePeer(p)
+		case <-r.ctx.Done():
+		}
+	}()
 }
 
 // Ban is Kick for a peer that may not come back for a while; 0 is for good, or
@@ -102,11 +124,33 @@ func (r *Relay) Ban(p peer.ID, d time.Duration) error {
 
 const forGood = 100 * 365 * 24 * time.Hour
 
-// Unban lifts a ban.
-func (r *Relay) Unban(p peer.ID) { r.bans.lift(p) }
+// Unban lifts a ban, and tells whether there was one.
+func (r *Relay) Unban(p peer.ID) bool { return r.bans.lift(p, time.Now()) }
+
+// BanInfo is a ban as an operator sees it.
+type BanInfo struct {
+	Peer peer.ID `json:"peer"`
+	// Until is zero for a ban that holds until the process ends.
+	Until time.Time `json:"until,omitzero"`
+}
+
+// Bans lists those that hold, the next to end first.
+func (r *Relay) Bans() []BanInfo {
+	now := time.Now()
+	var out []BanInfo
+	for p, until := range r.bans.list(now) {
+		b := BanInfo{Peer: p, Until: until}
+		if until.Sub(now) > forGood/2 {
+			b.Until = time.Time{}
+		}
+		out = append(out, b)
+	}
+	slices.SortFunc(out, func(a, b BanInfo) int { return a.Until.Compare(b.Until) })
+	return out
+}
 
 // SetLimits replaces the limits. Nobody is dropped: what stands keeps what it
-// was told, other than rates and quotas of bandwidth, which hold at once.
+// was told, other than rates, which hold at once.
 func (r *Relay) SetLimits(l Limits) error {
 	if err := l.Validate(); err != nil {
 		return fmt.Errorf("relay: %w", err)
@@ -130,17 +174,17 @@ func (r *Relay) SetLimits(l Limits) error {
 
 // State is all that the relay knows, for an operator who wonders.
 type State struct {
-	Status       Status                `json:"status"`
-	Reservations []ReservationInfo     `json:"reservations"`
-	Circuits     []CircuitInfo         `json:"circuits"`
-	Bans         map[peer.ID]time.Time `json:"bans,omitempty"`
+	Status       Status            `json:"status"`
+	Reservations []ReservationInfo `json:"reservations"`
+	Circuits     []CircuitInfo     `json:"circuits"`
+	Bans         []BanInfo         `json:"bans,omitempty"`
 	// Inconsistent is what Check found, or empty.
 	Inconsistent string `json:"inconsistent,omitempty"`
 }
 
 // Dump returns a snapshot of everything.
 func (r *Relay) Dump() State {
-	s := State{Status: r.Status(), Reservations: r.Reservations(), Circuits: r.Circuits(), Bans: r.bans.list(time.Now())}
+	s := State{Status: r.Status(), Reservations: r.Reservations(), Circuits: r.Circuits(), Bans: r.Bans()}
 	if err := r.Check(); err != nil {
 		s.Inconsistent = err.Error()
 	}

@@ -204,7 +204,7 @@ func (l Limits) String() string {
 	s := fmt.Sprintf("%d reservations of %s (%d per IP), %d circuits per peer, %s",
 		l.Reservations, shortDuration(l.ReservationTTL), l.ReservationsPerIP, l.CircuitsPerPeer, circuit)
 	if l.Bandwidth > 0 {
-		s += fmt.Sprintf(", %s/s in all", shortBytes(l.Bandwidth))
+		s += fmt.Sprintf(", %s in all", shortRate(l.Bandwidth))
 	}
 	return s
 }
@@ -217,6 +217,19 @@ func shortDuration(d time.Duration) string {
 		return fmt.Sprintf("%d min", d/time.Minute)
 	}
 	return d.String()
+}
+
+// shortRate is in powers of ten, as lines are sold.
+func shortRate(n int64) string {
+	for _, u := range []struct {
+		size int64
+		name string
+	}{{1e9, "GB/s"}, {1e6, "MB/s"}, {1e3, "kB/s"}} {
+		if n >= u.size {
+			return fmt.Sprintf("%.4g %s", float64(n)/float64(u.size), u.name)
+		}
+	}
+	return fmt.Sprintf("%d B/s", n)
 }
 
 func shortBytes(n int64) string {

@@ -92,8 +92,8 @@ func TestLimitsInWords(t *testing.T) {
 			"1024 reservations of 1 h (32 per IP), 64 circuits per peer, circuits of any length and size",
 		},
 		{
-			Limits{CircuitTime: Unlimited, Bandwidth: 125 << 20},
-			"1024 reservations of 1 h (32 per IP), 64 circuits per peer, each circuit up to 256 MiB each way, 125 MiB/s in all",
+			Limits{CircuitTime: Unlimited, Bandwidth: 125e6},
+			"1024 reservations of 1 h (32 per IP), 64 circuits per peer, each circuit up to 256 MiB each way, 125 MB/s in all",
 		},
 		{
 			Limits{CircuitBytes: Unlimited},

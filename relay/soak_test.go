@@ -236,7 +236,7 @@ func (s *soak) operator(ctx context.Context, t *testing.T) {
 			s.relay.SetTrust(s.trust(t))
 		case 7:
 			s.relay.Dump()
-			s.relay.TopTalkers(5)
+			s.relay.Top(5, usage.ByBytes)
 		}
 	}
 }
