@@ -3,6 +3,7 @@ package node
 import (
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -40,9 +41,11 @@ func TestCircuitEnded(t *testing.T) {
 			}
 		}
 		// Nobody is believed about circuits that we do not have.
+		synctest.Wait() // what else the end brings has happened
 		before := len(c.events.history)
 		c.relayNotice(a.ID(), notice.Notice{Ended: &notice.Ended{Circuits: []notice.Circuit{{Peer: r.ID(), Reason: "kicked"}}}})
 		c.relayNotice(r.ID(), notice.Notice{Ended: &notice.Ended{Circuits: []notice.Circuit{{Peer: r.ID(), Reason: "kicked"}}}})
+		synctest.Wait()
 		if got := len(c.events.history); got != before {
 			t.Errorf("%d events after tales, want none", got-before)
 		}
