@@ -4,10 +4,10 @@ GO      ?= go
 TOOL     = $(GO) tool -modfile=tools/go.mod
 PROTOS   = $(shell find . -name '*.proto')
 
-.PHONY: help build test race natlab interop lint fmt generate generated tidy vuln bench demo check fuzz soak
+.PHONY: help build test race natlab interop lint fmt generate generated tidy vuln bench demo check fuzz soak bench-relay
 
 help: ## list the targets
-	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
 build: ## build relayd and peer into bin/
 	$(GO) build -trimpath -o bin/ ./cmd/...
@@ -47,6 +47,10 @@ vuln: ## known vulnerabilities, where the database can be reached
 
 bench: ## stock go-libp2p and ours side by side, and whether ours holds its bounds
 	$(GO) run ./bench/reachability --check
+	$(GO) run ./bench/relay --quick --check --slack 1.5 --rows '^(a|b|d)/'
+
+bench-relay: ## the same for the relay in full, with its bounds as they are (12 minutes)
+	$(GO) run ./bench/relay --check
 
 demo: ## the story in one process
 	$(GO) run ./examples/quickstart

@@ -34,6 +34,8 @@ of its own and loaded by the same clients, and prints a table.
   --quick        only the rows that have a bound, with smaller volumes
   --check        exit 1 and name what misses its bound; what misses is measured
                  once more, with twice the rounds, before it counts
+  --slack FACTOR multiply the bounds, for machines whose noise is not to decide
+                 (default 1)
   --json         the result as JSON
   --pprof DIR    write CPU profiles of the relays to DIR
 
@@ -60,6 +62,7 @@ type options struct {
 	rounds int
 	quick  bool
 	check  bool
+	slack  float64
 	json   bool
 	pprof  string
 }
@@ -73,6 +76,7 @@ func parse(args []string) (options, error) {
 	fs.IntVar(&o.rounds, "rounds", 3, "")
 	fs.BoolVar(&o.quick, "quick", false, "")
 	fs.BoolVar(&o.check, "check", false, "")
+	fs.Float64Var(&o.slack, "slack", 1, "")
 	fs.BoolVar(&o.json, "json", false, "")
 	fs.StringVar(&o.pprof, "pprof", "", "")
 	if err := fs.Parse(args); err != nil {
@@ -83,6 +87,9 @@ func parse(args []string) (options, error) {
 	}
 	if o.rounds < 1 {
 		return o, fmt.Errorf("--rounds is %d, want at least 1", o.rounds)
+	}
+	if o.slack < 1 {
+		return o, fmt.Errorf("--slack is %v, want at least 1", o.slack)
 	}
 	var err error
 	if o.rows, err = regexp.Compile(rows); err != nil {
@@ -126,7 +133,7 @@ func run(ctx context.Context, args []string, all []*row, stdout, stderr io.Write
 		}
 	}
 	begun := time.Now()
-	b := &bench{quick: o.quick, pprof: o.pprof, progress: stderr}
+	b := &bench{quick: o.quick, slack: o.slack, pprof: o.pprof, progress: stderr}
 	var lines []*line
 	for _, r := range list {
 		got := b.measure(ctx, r, o.rounds)

@@ -58,6 +58,7 @@ func (r *row) bounded() bool {
 // bench is what all rows need.
 type bench struct {
 	quick    bool
+	slack    float64 // by which bounds are multiplied; 0 is 1
 	pprof    string
 	progress io.Writer
 }
@@ -129,6 +130,10 @@ func (b *bench) measure(ctx context.Context, r *row, rounds int) []*line {
 	var lines []*line
 	for _, f := range r.figures {
 		l := newLine(r.id, f)
+		if l.Bound != nil && b.slack > 1 {
+			loose := *l.Bound * b.slack
+			l.Bound = &loose
+		}
 		for _, s := range r.sides {
 			l.set(s, spreadOf(got[s][f.name]))
 			if faults[s] != nil {

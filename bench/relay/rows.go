@@ -11,7 +11,7 @@ func rows() []*row {
 	list = append(list,
 		smallRow(overTLS, ratioAtMost(0.42)),
 		smallRow(overNoise, ratioAtMost(0.55)),
-		pingRow(overTLS, ratioAtMost(1)),
+		pingRow(overTLS, atMost(bulkPing)),
 		pingRow(overQUIC, nil),
 		connectRow(1),
 		connectRow(16),

@@ -7,6 +7,13 @@ import (
 	"time"
 )
 
+// bulkPing is the round trip, in µs, of an interactive circuit beside a bulk one
+// to the same destination, that go-libp2p's relay showed when that bulk kept the
+// connection full, at half of our throughput. Which of the two is quicker in one
+// run depends on whether its bulk happens to leave gaps, so that the ratio says
+// little.
+const bulkPing = 1200
+
 // pingRow is row c: how long a keystroke waits behind somebody's download.
 func pingRow(w wire, b *bound) *row {
 	r := &row{id: "c/" + string(w), sides: both, figures: []figure{
