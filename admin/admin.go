@@ -107,8 +107,9 @@ type Option func(*Server)
 // must not block.
 func OnDrain(f func(time.Duration)) Option { return func(s *Server) { s.onDrain = f } }
 
-// Serve begins to answer on a unix socket at path, mode 0600. A socket that a
-// dead program left behind is replaced.
+// Serve begins to listen on a unix socket at path, mode 0600. A socket that a
+// dead program left behind is replaced. Requests are answered once the node has
+// started: before, there is nothing true to say about it.
 func Serve(n *node.Node, path string, opts ...Option) (*Server, error) {
 	l, err := listenUnix(path)
 	if err != nil {
@@ -128,7 +129,7 @@ func Serve(n *node.Node, path string, opts ...Option) (*Server, error) {
 	mux.HandleFunc("POST /v1/relays", s.relays)
 	s.handleHost(mux)
 	s.http = &http.Server{
-		Handler:           mux,
+		Handler:           s.onceSettled(mux),
 		ReadHeaderTimeout: 5 * time.Second,
 		MaxHeaderBytes:    16 << 10,
 		BaseContext:       func(net.Listener) context.Context { return s.ctx },
@@ -140,6 +141,16 @@ func Serve(n *node.Node, path string, opts ...Option) (*Server, error) {
 		}
 	}()
 	return s, nil
+}
+
+func (s *Server) onceSettled(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case <-s.node.Settled():
+			h.ServeHTTP(w, r)
+		case <-r.Context().Done():
+		}
+	})
 }
 
 // listenUnix binds under another name, restricts the mode, and then moves the

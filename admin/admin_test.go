@@ -101,6 +101,48 @@ func TestStaleSocketIsReplaced(t *testing.T) {
 	}
 }
 
+// TestAnswersOnceStarted: nobody is told of a node that is yet to come up.
+func TestAnswersOnceStarted(t *testing.T) {
+	n, err := node.New(node.Config{
+		Network: "admin-test", Listen: []ma.Multiaddr{ma.StringCast("/ip4/127.0.0.1/udp/0/quic-v1")}, Relays: -1,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "sock")
+	s, err := Serve(n, path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	c, err := Open(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	short, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if got, err := c.Status(short); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("before Start: got %+v, %v, want no answer", got, err)
+	}
+	type answer struct {
+		node.Status
+		error
+	}
+	early := make(chan answer)
+	go func() {
+		got, err := c.Status(t.Context())
+		early <- answer{got, err}
+	}()
+	if err := n.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	defer n.Close()
+	if got := <-early; got.error != nil || len(got.Listen) != 1 {
+		t.Errorf("asked before Start: got %+v, %v, want where it listens", got.Status, got.error)
+	}
+}
+
 func TestOpenWithoutNode(t *testing.T) {
 	if _, err := Open(t.Context(), filepath.Join(t.TempDir(), "sock")); !errors.Is(err, ErrNotRunning) {
 		t.Errorf("got %v, want ErrNotRunning", err)

@@ -74,8 +74,8 @@ func (s *Server) handleHost(mux *http.ServeMux) {
 	mux.HandleFunc("POST /v1/relay/drain", s.drain)
 }
 
-// relayHost is the node's, or nil. The socket is there before the node has
-// started, so the status is asked first: it knows.
+// relayHost is the node's, or nil. The node may have failed to start, so the
+// status is asked first: it knows.
 func (s *Server) relayHost() *relay.Relay {
 	if s.node.Status().Relay == nil {
 		return nil

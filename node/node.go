@@ -69,6 +69,8 @@ type Node struct {
 	recent       recent
 	stopNotices  func()
 	stopRecent   func()
+	settled      chan struct{} // see Settled
+	settleOnce   sync.Once
 	shut         sync.Once
 	shutErr      error
 	startedAt    time.Time
@@ -98,7 +100,7 @@ func New(cfg Config) (*Node, error) {
 	events := newBroadcaster()
 	return &Node{
 		cfg: cfg, id: id, events: events, credentials: newCredentials(cfg.Token, events.emit),
-		changed: make(chan struct{}),
+		changed: make(chan struct{}), settled: make(chan struct{}),
 	}, nil
 }
 
@@ -125,6 +127,7 @@ func (n *Node) Start(ctx context.Context) error {
 		return errors.New("the node was started or closed before")
 	}
 	n.started = true
+	defer n.settle()
 	if err := n.build(); err != nil {
 		n.closed = true
 		return errors.Join(err, n.teardown())
@@ -224,6 +227,12 @@ func (n *Node) build() (err error) {
 	return nil
 }
 
+// Settled returns a channel that is closed when Start has ended, well or not, or
+// the node was closed instead: from then on it is known what the node is.
+func (n *Node) Settled() <-chan struct{} { return n.settled }
+
+func (n *Node) settle() { n.settleOnce.Do(func() { close(n.settled) }) }
+
 // Close stops everything and waits for it. It may be called more than once.
 func (n *Node) Close() error {
 	n.shut.Do(func() {
@@ -231,6 +240,7 @@ func (n *Node) Close() error {
 		running := n.started && !n.closed
 		n.closed = true
 		n.mu.Unlock()
+		n.settle()
 		if running {
 			n.cancel()
 			n.parts.Wait() // not under mu: what they report takes it
