@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"sync"
@@ -158,6 +159,34 @@ func TestBackBeforeMissed(t *testing.T) {
 			t.Error("it is gone, and has a reservation")
 		}
 	})
+}
+
+// TestSlowValidator: what the operator decides while the validator thinks counts
+// as well.
+func TestSlowValidator(t *testing.T) {
+	for name, decide := range map[string]struct {
+		do   func(c *crowd, p peer.ID)
+		want pbv2.Status
+	}{
+		"nothing": {func(*crowd, peer.ID) {}, pbv2.Status_OK},
+		"a ban":   {func(c *crowd, p peer.ID) { c.Ban(p, time.Hour) }, pbv2.Status_PERMISSION_DENIED},
+		"a drain": {func(c *crowd, _ peer.ID) { c.DrainFor(0, nil) }, pbv2.Status_PERMISSION_DENIED},
+	} {
+		for what, msg := range map[string]*pbv2.HopMessage{"reserve": askReservation, "connect": connectTo(named("honest"))} {
+			gather(t, Limits{}, swallow, func(t *testing.T, c *crowd) {
+				c.cfg.Access.Validator = func(context.Context, Question) Answer {
+					time.Sleep(10 * time.Second)
+					return Answer{Allow: true}
+				}
+				p := named("stranger")
+				time.AfterFunc(time.Second, func() { decide.do(c, p) })
+				s, got := c.send(t, p, msg)
+				if s.Reset(); got != decide.want {
+					t.Errorf("%s, and meanwhile %s: answered %v, want %v", what, name, got, decide.want)
+				}
+			})
+		}
+	}
 }
 
 // TestRefreshStorm: refreshing is bounded too, and what was promised stands.
