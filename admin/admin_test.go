@@ -260,6 +260,29 @@ func TestStreamBreaks(t *testing.T) {
 	}
 }
 
+// TestCloseWriteTwice: the second call is no fault, although the node has closed
+// the socket since the first.
+func TestCloseWriteTwice(t *testing.T) {
+	ours, theirs := net.Pipe()
+	s := newStream(ours)
+	defer s.Close()
+	said := make(chan frame)
+	go func() {
+		kind, _, _ := readFrame(theirs, make([]byte, maxFrame))
+		theirs.Close()
+		said <- kind
+	}()
+	if err := s.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if kind := <-said; kind != frameEOF {
+		t.Errorf("got frame %d, want %d", kind, frameEOF)
+	}
+	if err := s.CloseWrite(); err != nil {
+		t.Errorf("once more: got %v", err)
+	}
+}
+
 func TestListenGivesUp(t *testing.T) {
 	a, _, ca, cb := pair(t)
 	l, err := ca.Listen(t.Context(), "short")

@@ -26,7 +26,8 @@ const streamProtocol = "causeway-stream/1"
 type Stream struct {
 	rw io.ReadWriteCloser
 
-	wmu sync.Mutex // guards writes to rw
+	wmu   sync.Mutex // guards writes to rw, and the field below
+	ended bool       // frameEOF was written
 
 	peers    chan Connected
 	data     *io.PipeReader
@@ -107,12 +108,16 @@ func readFrame(r io.Reader, buf []byte) (frame, []byte, error) {
 }
 
 func (s *Stream) writeFrame(kind frame, content []byte) error {
+	s.wmu.Lock()
+	defer s.wmu.Unlock()
+	return s.writeLocked(kind, content)
+}
+
+func (s *Stream) writeLocked(kind frame, content []byte) error {
 	msg := make([]byte, 0, 5+len(content))
 	msg = append(msg, byte(kind))
 	msg = binary.BigEndian.AppendUint32(msg, uint32(len(content)))
 	msg = append(msg, content...)
-	s.wmu.Lock()
-	defer s.wmu.Unlock()
 	_, err := s.rw.Write(msg)
 	return err
 }
@@ -152,8 +157,18 @@ func (s *Stream) Write(p []byte) (int, error) {
 	return sent, nil
 }
 
-// CloseWrite says that we have sent all we had.
-func (s *Stream) CloseWrite() error { return s.writeFrame(frameEOF, nil) }
+// CloseWrite says that we have sent all we had. It says so once: when both
+// directions have ended the other side closes the socket, and whoever calls
+// again would take that for a fault.
+func (s *Stream) CloseWrite() error {
+	s.wmu.Lock()
+	defer s.wmu.Unlock()
+	if s.ended {
+		return nil
+	}
+	s.ended = true
+	return s.writeLocked(frameEOF, nil)
+}
 
 // Close ends the stream. Unless both directions had ended, the peer sees it
 // break.
