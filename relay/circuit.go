@@ -85,8 +85,8 @@ func (c *circuit) wane(why Reason, src, dst network.Stream) {
 		c.timer = time.AfterFunc(lastWords, c.reset)
 	}
 	c.mu.Unlock()
-	dst.CloseWrite()
-	src.CloseRead()
+	// Of streams that are gone already this is no news.
+	_, _ = dst.CloseWrite(), src.CloseRead()
 }
 
 // join gives the circuit its streams, and a time to end at unless that is 0.

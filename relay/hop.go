@@ -84,14 +84,13 @@ func (r *Relay) refuse(q request, why Reason, status pbv2.Status) {
 }
 
 // respond writes the last message on a stream and closes it.
-func (r *Relay) respond(s network.Stream, msg *pbv2.HopMessage) bool {
+func (r *Relay) respond(s network.Stream, msg *pbv2.HopMessage) {
 	if err := writeMessage(s, msg); err != nil {
 		log.Debug("no answer delivered", "peer", s.Conn().RemotePeer(), "err", err)
 		s.Reset()
-		return false
+		return
 	}
 	s.Close()
-	return true
 }
 
 func readMessage(s network.Stream, msg proto.Message, timeout time.Duration) error {

@@ -197,7 +197,7 @@ func (l Limits) String() string {
 	case d > 0 && n > 0:
 		circuit = fmt.Sprintf("each circuit up to %s and %s each way", shortDuration(d), shortBytes(n))
 	case d > 0:
-		circuit = fmt.Sprintf("each circuit up to %s", shortDuration(d))
+		circuit = "each circuit up to " + shortDuration(d)
 	case n > 0:
 		circuit = fmt.Sprintf("each circuit up to %s each way", shortBytes(n))
 	}

@@ -67,7 +67,9 @@ func (p *pump) run() Reason {
 		switch {
 		case err == nil:
 		case errors.Is(err, io.EOF):
-			p.dst.CloseWrite()
+			if p.dst.CloseWrite() != nil {
+				return PeerGone
+			}
 			return ""
 		case p.large != nil && errors.Is(err, os.ErrDeadlineExceeded):
 			p.shrink()
@@ -85,7 +87,7 @@ func (p *pump) buffer() []byte {
 	now := time.Now()
 	if p.waitUntil.Sub(now) < largeIdle/2 {
 		p.waitUntil = now.Add(largeIdle)
-		p.src.SetReadDeadline(p.waitUntil)
+		_ = p.src.SetReadDeadline(p.waitUntil) // the read will tell
 	}
 	return p.large[:min(p.dir.flow.Piece(), largeBuffer)]
 }
@@ -119,7 +121,7 @@ func (p *pump) shrink() {
 	p.relay.larges.put(p.large)
 	p.c.memory.ReleaseMemory(largeBuffer)
 	p.large, p.waitUntil = nil, time.Time{}
-	p.src.SetReadDeadline(time.Time{})
+	_ = p.src.SetReadDeadline(time.Time{}) // the read will tell
 }
 
 // pass writes what was read, as much of it as may pass.
@@ -149,7 +151,7 @@ func (p *pump) write(b []byte) Reason {
 	now := time.Now()
 	if p.stallAt.Sub(now) < stallTime/2 {
 		p.stallAt = now.Add(stallTime)
-		p.dst.SetWriteDeadline(p.stallAt)
+		_ = p.dst.SetWriteDeadline(p.stallAt) // the write will tell
 	}
 	n, err := p.out.Write(b)
 	if n > 0 {
