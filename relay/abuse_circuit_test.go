@@ -44,13 +44,14 @@ func TestDestinationsThatDoNotAnswer(t *testing.T) {
 	besiege(t, Limits{}, func(t *testing.T, s *siege) {
 		src, dst, all := s.halves(t, scaled(16), func(network.Stream) {})
 		const each = 70
+		stand := perPair(64) // of each source
 		streams := s.request(t, src, dst, each)
 		time.Sleep(time.Second)
-		if got, want := s.Status().Circuits, int64(1+len(src)*64); got != want {
+		if got, want := s.Status().Circuits, int64(1+len(src)*stand); got != want {
 			t.Errorf("%d half-open circuits of %d asked for, want %d", got, each*len(src), want)
 		}
 		// Each has two small buffers, and room for one message.
-		if got, most := s.scope().Memory-s.own.Memory, int64(len(src)*64*(2*smallBuffer+maxMessage)); got > most {
+		if got, most := s.scope().Memory-s.own.Memory, int64(len(src)*stand*(2*smallBuffer+maxMessage)); got > most {
 			t.Errorf("%d bytes for half-open circuits, want at most %d", got, most)
 		}
 		time.Sleep(connectTimeout)
@@ -61,8 +62,8 @@ func TestDestinationsThatDoNotAnswer(t *testing.T) {
 		for _, st := range streams {
 			got[readStatus(st)]++
 		}
-		if got[pbv2.Status_CONNECTION_FAILED] != 64*len(src) || got[pbv2.Status_RESOURCE_LIMIT_EXCEEDED] != (each-64)*len(src) {
-			t.Errorf("answered %v, want all refused, 64 of each source for the silence of the destination", got)
+		if got[pbv2.Status_CONNECTION_FAILED] != stand*len(src) || got[pbv2.Status_RESOURCE_LIMIT_EXCEEDED] != (each-stand)*len(src) {
+			t.Errorf("answered %v, want all refused, %d of each source for the silence of the destination", got, stand)
 		}
 		leave(all...)
 	})
@@ -72,8 +73,8 @@ func TestDestinationsThatDoNotAnswer(t *testing.T) {
 // send them all they can.
 func TestSourcesThatDoNotRead(t *testing.T) {
 	besiege(t, Limits{}, func(t *testing.T, s *siege) {
-		const each = 64
-		pairs := scaled(6)
+		each := perPair(64)
+		pairs := scaled(24)
 		src, dst, all := s.halves(t, pairs, agreesTo(func(st network.Stream) {
 			for b := make([]byte, 32<<10); ; {
 				if _, err := st.Write(b); err != nil {

@@ -39,6 +39,7 @@ func gather(t *testing.T, l Limits, rest func(*side), f func(t *testing.T, c *cr
 			rest(s)
 		})
 		l.RequestsPerPeer, l.RequestsPerIP = Unlimited, Unlimited
+		l.CircuitsPerIP = 1 << 20
 		l.Reservations, l.ReservationsPerIP, l.ReservationsPerSubnet = 1<<20, 1<<20, 1<<20
 		c := &crowd{wire: w, running: run(t, w, Config{Mode: On, Limits: l})}
 		c.reserve(t, named("honest"))
@@ -137,7 +138,7 @@ func heap() int64 {
 // for long.
 func TestThousandsOfSlowReaders(t *testing.T) {
 	n := scaled(maxLarge + 500)
-	gather(t, Limits{CircuitsPerPeer: 10}, func(*side) {}, func(t *testing.T, c *crowd) {
+	gather(t, Limits{CircuitsPerPeer: 40}, func(*side) {}, func(t *testing.T, c *crowd) {
 		honest := c.open(t, named("caller"), named("honest"))
 		before := heap()
 		for _, s := range c.circuits(t, n) {
@@ -171,7 +172,7 @@ func TestThousandsOfSlowReaders(t *testing.T) {
 // like.
 func TestThousandsOfSlowWriters(t *testing.T) {
 	n := scaled(2000)
-	gather(t, Limits{CircuitsPerPeer: 10}, swallow, func(t *testing.T, c *crowd) {
+	gather(t, Limits{CircuitsPerPeer: 40}, swallow, func(t *testing.T, c *crowd) {
 		honest := c.open(t, named("caller"), named("honest"))
 		list := c.circuits(t, n)
 		for range 10 {
@@ -235,7 +236,7 @@ func TestGreedyCircuits(t *testing.T) {
 // TestStopIsNotHeldUp by those who ought to be told why their circuits end, and
 // do not listen.
 func TestStopIsNotHeldUp(t *testing.T) {
-	gather(t, Limits{CircuitsPerPeer: 10}, swallow, func(t *testing.T, c *crowd) {
+	gather(t, Limits{CircuitsPerPeer: 40}, swallow, func(t *testing.T, c *crowd) {
 		c.circuits(t, 500)
 		c.wire.deaf = true
 		began := time.Now()

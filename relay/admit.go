@@ -54,8 +54,6 @@ func (r *Relay) admit(ctx context.Context, q request) (*Class, Reason) {
 		return nil, Draining
 	case isCircuit(q.stream.Conn().RemoteMultiaddr()):
 		return nil, OverCircuit
-	case !r.requests.take(q.from, q.origin, pol, now):
-		return nil, TooOften
 	}
 	class, ok := r.standing(q.from, q.origin, pol, now)
 	if !ok {

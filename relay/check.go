@@ -63,10 +63,15 @@ func (t *table) check() error {
 		bad("the wheel has %d of %d reservations", filed, len(t.held))
 	}
 
+	pairs, sources := make(counts[pair]), make(counts[netip.Addr])
 	ends := make(map[peer.ID]int)
 	for id, c := range t.circuits {
 		if c.id != id {
 			bad("circuit %d is filed under %d", c.id, id)
+		}
+		pairs.add(pair{c.src, c.dst}, 1)
+		if c.from.IsValid() {
+			sources.add(c.from, 1)
 		}
 		for _, p := range []peer.ID{c.src, c.dst} {
 			ends[p]++
@@ -77,6 +82,8 @@ func (t *table) check() error {
 			}
 		}
 	}
+	same(bad, "circuits per pair", t.pairs, pairs)
+	same(bad, "circuits per IP", t.sources, sources)
 	for p, e := range t.ends {
 		if len(e.circuits) != ends[p] {
 			bad("%s has %d circuits, and is counted for %d", p, ends[p], len(e.circuits))

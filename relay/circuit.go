@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -25,8 +26,9 @@ type circuit struct {
 	// static after table.open
 	id       uint64
 	src, dst peer.ID
-	class    *Class  // of whichever end is trusted more
-	payer    peer.ID // that end, from whose quota and rate it takes
+	from     netip.Addr // where src is; not valid if it has no IP address
+	class    *Class     // of whichever end is trusted more
+	payer    peer.ID    // that end, from whose quota and rate it takes
 	opened   time.Time
 	accounts [2]*usage.Account // of src and dst
 
@@ -49,8 +51,8 @@ type direction struct {
 	bytes atomic.Int64 // written
 }
 
-func newCircuit(src, dst peer.ID, class *Class) *circuit {
-	c := &circuit{src: src, dst: dst, class: class, done: make(chan struct{})}
+func newCircuit(src, dst peer.ID, from netip.Addr, class *Class) *circuit {
+	c := &circuit{src: src, dst: dst, from: from, class: class, done: make(chan struct{})}
 	c.ways.Store(2)
 	return c
 }

@@ -52,7 +52,7 @@ func (r *Relay) handleConnect(ctx context.Context, q request, to *pbv2.Peer) {
 		r.refuse(q, why, why.status())
 		return
 	}
-	c := newCircuit(q.from, q.to, class)
+	c := newCircuit(q.from, q.to, q.origin.ip, class)
 	stop, why := r.openCircuit(ctx, c)
 	if why != "" {
 		r.refuse(q, why, why.status())

@@ -22,7 +22,7 @@ const (
 	maxMessage = 4096
 	// askTimeout is how long whoever opened a hop stream may take to say what
 	// for, and writeTimeout how long it may take to read our answer.
-	askTimeout   = time.Minute
+	askTimeout   = 10 * time.Second
 	writeTimeout = 10 * time.Second
 	// serviceName is what the resource manager's limits for relays hang on.
 	serviceName = relayv2.ServiceName
@@ -43,6 +43,11 @@ func (r *Relay) handleHop(s network.Stream) {
 		return
 	}
 	q := request{kind: kindUnknown, stream: s, from: s.Conn().RemotePeer(), origin: originOf(s.Conn().RemoteMultiaddr())}
+	// Before anything is read, so that it bounds the readers as well.
+	if !r.requests.take(q.from, q.origin, r.policy.Load(), time.Now()) {
+		r.refuse(q, TooOften, TooOften.status())
+		return
+	}
 	var msg pbv2.HopMessage
 	if err := readMessage(s, &msg, askTimeout); err != nil {
 		log.Debug("bad hop message", "peer", q.from, "err", err)

@@ -25,6 +25,9 @@ type Limits struct {
 	ReservationTTL time.Duration `json:"reservation_ttl_ns" toml:"reservation_ttl"`
 	// Circuits bounds the circuits of all. If zero, 16384.
 	Circuits int `json:"circuits" toml:"circuits"`
+	// CircuitsPerIP bounds those that are opened from one IP address. If zero,
+	// 1024.
+	CircuitsPerIP int `json:"circuits_per_ip" toml:"circuits_per_ip"`
 	// Bandwidth bounds what is relayed, in bytes per second, both directions
 	// of all circuits together. If zero, there is no bound. Under it, circuits
 	// share evenly, and those that carry little go first.
@@ -81,6 +84,7 @@ func (l Limits) WithDefaults() Limits {
 	def(&l.ReservationsPerSubnet, 128)
 	def(&l.ReservationsPerASN, 256)
 	def(&l.Circuits, 16384)
+	def(&l.CircuitsPerIP, 1024)
 	def(&l.CircuitsPerPeer, 64)
 	def(&l.RequestsPerPeer, 120)
 	def(&l.RequestsPerIP, 1200)
@@ -116,6 +120,7 @@ func (l Limits) Validate() error {
 	atLeast("reservations_per_subnet", int64(l.ReservationsPerSubnet), 1)
 	atLeast("reservations_per_asn", int64(l.ReservationsPerASN), 1)
 	atLeast("circuits", int64(l.Circuits), 1)
+	atLeast("circuits_per_ip", int64(l.CircuitsPerIP), 1)
 	atLeast("circuits_per_peer", int64(l.CircuitsPerPeer), 1)
 	atLeast("bandwidth", l.Bandwidth, 1024)
 	atLeast("rate", l.Rate, 1024)

@@ -12,7 +12,7 @@ func TestLimitsDefaults(t *testing.T) {
 	got := Limits{}.WithDefaults()
 	want := Limits{
 		Reservations: 1024, ReservationsPerIP: 32, ReservationsPerSubnet: 128, ReservationsPerASN: 256, ReservationTTL: time.Hour,
-		Circuits: 16384, RequestsPerPeer: 120, RequestsPerIP: 1200, Files: 90,
+		Circuits: 16384, CircuitsPerIP: 1024, RequestsPerPeer: 120, RequestsPerIP: 1200, Files: 90,
 		CircuitsPerPeer: 64, CircuitTime: time.Hour, CircuitBytes: 256 << 20,
 	}
 	if !reflect.DeepEqual(got, want) {
@@ -24,7 +24,7 @@ func TestLimitsDefaults(t *testing.T) {
 	// What is set stays.
 	set := Limits{
 		Reservations: 1, ReservationsPerIP: 2, ReservationsPerSubnet: 8, ReservationsPerASN: 3, ReservationTTL: 4 * time.Minute,
-		Circuits: 9, Bandwidth: 1 << 20, RequestsPerPeer: 10, RequestsPerIP: Unlimited, Memory: 1 << 30, Files: 11,
+		Circuits: 9, CircuitsPerIP: 8, Bandwidth: 1 << 20, RequestsPerPeer: 10, RequestsPerIP: Unlimited, Memory: 1 << 30, Files: 11,
 		CircuitsPerPeer: 5, CircuitTime: 6 * time.Second, CircuitBytes: 7000, Rate: 1 << 16, Burst: 1 << 17, MonthlyBytes: 1 << 40,
 		HolePunchOnly: true, Classes: []Class{{Name: "member"}},
 	}

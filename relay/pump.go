@@ -74,9 +74,17 @@ func (p *pump) run() Reason {
 		case p.large != nil && errors.Is(err, os.ErrDeadlineExceeded):
 			p.shrink()
 		default:
+			p.failed("read", err)
 			return PeerGone
 		}
 	}
+}
+
+// failed notes what a stream said, for who looks closely: all that others get
+// to know is that a peer has gone.
+func (p *pump) failed(what string, err error) {
+	log.Debug("circuit broken", "circuit", p.c.id, "at", what, "src", p.src.Conn().RemotePeer(), "dst", p.dst.Conn().RemotePeer(),
+		"bytes", p.dir.bytes.Load(), "err", err.Error())
 }
 
 // buffer is what the next read goes into.
@@ -166,5 +174,6 @@ func (p *pump) write(b []byte) Reason {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return Stalled
 	}
+	p.failed("write", err)
 	return PeerGone
 }

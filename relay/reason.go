@@ -25,7 +25,8 @@ const (
 	SubnetFull    Reason = "subnet-full"    // those of its /24 or /48 are
 	SystemFull    Reason = "as-full"        // those of its autonomous system are
 	NoReservation Reason = "no-reservation" // the destination holds none
-	PeerCircuits  Reason = "peer-circuits"  // one end has all circuits it may have
+	PeerCircuits  Reason = "peer-circuits"  // one end has all circuits it may have, or the source all to this destination
+	AddrCircuits  Reason = "ip-circuits"    // the peers at the source's IP address have
 	CircuitsFull  Reason = "circuits-full"  // the relay's circuits are taken
 	Quota         Reason = "quota"          // the month's bytes are used up
 	Unreachable   Reason = "unreachable"    // the destination does not take the circuit
@@ -47,7 +48,7 @@ const (
 var (
 	refusals = []Reason{
 		Malformed, OverCircuit, ToSelf, Denied, TooOften, Draining, Stopping, Overloaded, Full, ClassFull,
-		AddressFull, SubnetFull, SystemFull, NoReservation, PeerCircuits, CircuitsFull, Quota, Unreachable,
+		AddressFull, SubnetFull, SystemFull, NoReservation, PeerCircuits, AddrCircuits, CircuitsFull, Quota, Unreachable,
 	}
 	ends = []Reason{Closed, Bytes, Time, PeerGone, Stalled, Kicked, Denied, Draining, Stopping, Quota}
 )

@@ -23,7 +23,9 @@ type table struct {
 	classes  counts[string] // reservations by the name of their class
 	ends     map[peer.ID]*end
 	circuits map[uint64]*circuit
-	last     uint64 // the number of the newest circuit
+	pairs    counts[pair]       // circuits from a source to a destination
+	sources  counts[netip.Addr] // circuits by where they were opened
+	last     uint64             // the number of the newest circuit
 }
 
 // reservation is a peer's right to be reached through us.
@@ -57,6 +59,13 @@ func (o origin) subnet() netip.Prefix {
 	return p
 }
 
+// pair is a source and a destination.
+type pair struct{ src, dst peer.ID }
+
+// perPair is how many circuits one source may have to one destination, of those
+// that either may have in all: a stranger must not be able to take them all.
+func perPair(most int) int { return min(most, max(4, most/4)) }
+
 // end is a peer with circuits, which share its part of the bandwidth.
 type end struct {
 	circuits    map[*circuit]struct{}
@@ -68,6 +77,7 @@ func newTable() *table {
 	return &table{
 		held: make(map[peer.ID]*reservation), expiry: newWheel(), ends: make(map[peer.ID]*end), circuits: make(map[uint64]*circuit),
 		ips: make(counts[netip.Addr]), subnets: make(counts[netip.Prefix]), systems: make(counts[uint32]), classes: make(counts[string]),
+		pairs: make(counts[pair]), sources: make(counts[netip.Addr]),
 	}
 }
 
@@ -269,6 +279,12 @@ func (t *table) open(c *circuit, elsewhere bool, pol *policy, now time.Time, sha
 	if most := c.class.CircuitsPerPeer; most > 0 && max(t.countOfLocked(c.src), t.countOfLocked(c.dst)) >= most {
 		return PeerCircuits
 	}
+	if most := c.class.CircuitsPerPeer; most > 0 && t.pairs[pair{c.src, c.dst}] >= perPair(most) {
+		return PeerCircuits
+	}
+	if c.from.IsValid() && t.sources[c.from] >= pol.CircuitsPerIP {
+		return AddrCircuits
+	}
 	for _, p := range []peer.ID{c.src, c.dst} {
 		e := t.ends[p]
 		if e == nil {
@@ -282,7 +298,15 @@ func (t *table) open(c *circuit, elsewhere bool, pol *policy, now time.Time, sha
 	t.last++
 	c.id, c.opened = t.last, now
 	t.circuits[c.id] = c
+	t.countCircuitLocked(c, 1)
 	return ""
+}
+
+func (t *table) countCircuitLocked(c *circuit, n int) {
+	t.pairs.add(pair{c.src, c.dst}, n)
+	if c.from.IsValid() {
+		t.sources.add(c.from, n)
+	}
 }
 
 // shareFor is the share of the bandwidth in which all circuits of a peer are,
@@ -306,7 +330,10 @@ func (t *table) countOfLocked(p peer.ID) int {
 func (t *table) close(c *circuit) (idle []peer.ID) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	delete(t.circuits, c.id)
+	if _, open := t.circuits[c.id]; open {
+		delete(t.circuits, c.id)
+		t.countCircuitLocked(c, -1)
+	}
 	for _, p := range []peer.ID{c.src, c.dst} {
 		e := t.ends[p]
 		if e == nil {

@@ -76,6 +76,7 @@ func limitsOf(l *relay.Limits) []limit {
 		field(countKind, "reservations_per_asn", &l.ReservationsPerASN, must, "peers from one autonomous system that may"),
 		field(durationKind, "reservation_ttl", &l.ReservationTTL, must, "how long a reservation holds unless refreshed"),
 		field(countKind, "circuits", &l.Circuits, must, "circuits of all peers at a time"),
+		field(countKind, "circuits_per_ip", &l.CircuitsPerIP, must, "circuits opened by peers at one IP address"),
 		field(rateKind, "bandwidth", &l.Bandwidth, 0, "bytes a second of all circuits together, shared evenly, like 100MB"),
 		field(countKind, "requests_per_peer", &l.RequestsPerPeer, relay.Unlimited, "reservations and circuits that one peer may ask for in a minute"),
 		field(countKind, "requests_per_ip", &l.RequestsPerIP, relay.Unlimited, "reservations and circuits that peers at one IP address may ask for in a minute"),
