@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"time"
 
@@ -93,16 +94,29 @@ sends it standard input. It exits 0 when both directions have ended.`,
 func give(ctx context.Context, st *admin.Stream) error {
 	defer context.AfterFunc(ctx, func() { st.Close() })()
 	sent := make(chan error, 1)
-	go func() { sent <- errors.Join(send(st), st.CloseWrite()) }()
+	go func() {
+		err := send(st)
+		if err == nil { // otherwise what was sent is not all
+			err = st.CloseWrite()
+		}
+		sent <- err
+	}()
 	received := make(chan error, 1)
 	go func() { _, err := io.Copy(os.Stdout, st); received <- err }()
 	for {
 		select {
 		case err := <-sent:
-			if err != nil {
-				return pipeError(ctx, err)
+			if err == nil {
+				sent = nil
+				continue
 			}
-			sent = nil
+			if _, socket := errors.AsType[*net.OpError](err); socket {
+				// The node closed it, and has said before why.
+				if why := <-received; why != nil {
+					err = why
+				}
+			}
+			return pipeError(ctx, err)
 		case err := <-received:
 			if err == nil && sent != nil {
 				err = st.CloseWrite() // nobody wants the rest of our input
