@@ -13,7 +13,7 @@ const (
 	// streams and the kernel: enough that the next flush is full when this one
 	// ends, and less than a millisecond's worth at the speeds at which one
 	// core encrypts.
-	budget = 128 << 10
+	budget = 256 << 10
 	// sparse is the largest write that may go ahead of a full budget, if
 	// nothing of its stream is queued: a stream like that is no reason why
 	// others wait.

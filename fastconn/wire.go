@@ -11,7 +11,7 @@ const (
 	// 16 KiB or one Noise message, and what frames them. Twice that gained nothing.
 	readSize = 65 << 10
 	// writeSize is how much is written at once: a full queue, and what frames
-	// its eight TLS records or two Noise messages.
+	// its 17 TLS records or 5 Noise messages.
 	writeSize = queueSize + 1<<10
 )
 
