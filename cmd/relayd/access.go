@@ -15,6 +15,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/pflag"
 
 	"github.com/causeway-p2p/causeway/auth"
@@ -56,6 +57,18 @@ type access struct {
 	news    chan news
 
 	verifyFails atomic.Bool
+	outcomes    *prometheus.CounterVec
+}
+
+// count registers how often the endpoint was asked, and what came of it.
+func (a *access) count(reg prometheus.Registerer) error {
+	if a.verify == nil || reg == nil {
+		return nil
+	}
+	for _, o := range callout.Outcomes() {
+		a.outcomes.WithLabelValues(string(o)) // there from the start, so that a rate is 0 and not nothing
+	}
+	return reg.Register(a.outcomes)
 }
 
 // news is a change that has been read from a file, or why it could not be.
@@ -68,7 +81,10 @@ type news struct {
 // open reads the files and checks the rest. The classes in the ACL must be
 // among those of the limits. The access is to be closed.
 func (o accessOptions) open(limits relay.Limits) (_ *access, start relay.Access, err error) {
-	a := &access{opts: o, news: make(chan news)}
+	a := &access{opts: o, news: make(chan news), outcomes: prometheus.NewCounterVec(prometheus.CounterOpts{
+		Namespace: "causeway", Subsystem: "relayd", Name: "verify_answers_total",
+		Help: "Questions to the verify URL, by what came of them.",
+	}, []string{"outcome"})}
 	if a.issuers, err = parseIssuers(o.issuers); err != nil {
 		return nil, start, cli.Usage(err, "--issuer 12D3KooW…, as \"relayd token key\" prints it")
 	}
@@ -207,6 +223,10 @@ func (a *access) ask(ctx context.Context, q relay.Question) relay.Answer {
 		what.Kind = callout.Connect
 	}
 	got, err := a.verify.Ask(ctx, what)
+	a.outcomes.WithLabelValues(string(got.Outcome)).Inc()
+	if got.Reason != "" {
+		log.Debug("answer of the verify URL", "peer", q.Peer, "allowed", got.Allow, "reason", got.Reason)
+	}
 	switch {
 	case got.Outcome == callout.Canceled:
 	case err != nil && !a.verifyFails.Swap(true):

@@ -13,8 +13,10 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/causeway-p2p/causeway/relay"
+	"github.com/causeway-p2p/causeway/relay/callout"
 )
 
 const somebody = "12D3KooWPjceQrSwdWXPyLLeABRXmuqt69Rg3sBYbU1Nft9HyQ6X"
@@ -71,6 +73,21 @@ func TestVerifyURLDecides(t *testing.T) {
 	}
 	if !a.verifyFails.Load() {
 		t.Error("the failure was not noted")
+	}
+	reg := prometheus.NewRegistry()
+	if err := a.count(reg); err != nil {
+		t.Fatal(err)
+	}
+	all, err := reg.Gather()
+	if err != nil || len(all) != 1 || len(all[0].GetMetric()) != len(callout.Outcomes()) {
+		t.Fatalf("metrics: got %v, %v, want one for each outcome", all, err)
+	}
+	sum := 0.0
+	for _, m := range all[0].GetMetric() {
+		sum += m.GetCounter().GetValue()
+	}
+	if sum != 3 {
+		t.Errorf("%v answers counted, want 3", sum)
 	}
 }
 

@@ -44,6 +44,9 @@ func serve(cmd *cobra.Command, o *options) (err error) {
 	if r.access, cfg.RelayAccess, err = o.access.open(o.limits); err != nil {
 		return err
 	}
+	if err := r.access.count(cfg.Registerer); err != nil {
+		return err
+	}
 	if cfg.DataDir, err = o.OpenDataDir(); err != nil {
 		return err
 	}
