@@ -56,6 +56,7 @@ func TestTokenFile(t *testing.T) {
 			sets, warns := len(set), len(warned)
 			step.do()
 			time.Sleep(10 * tokenPoll)
+			synctest.Wait() // and so the lists may be read
 			if len(set)-sets != step.set || len(warned)-warns != step.warn {
 				t.Errorf("%s: set %q, warned %q, want %d and %d more", step.name, set[sets:], warned[warns:], step.set, step.warn)
 			}
