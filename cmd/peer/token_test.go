@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -21,6 +22,7 @@ func TestTokenFile(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+		var mu sync.Mutex // guards the two below
 		var set, warned []string
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
@@ -32,9 +34,15 @@ func TestTokenFile(t *testing.T) {
 				if token == "bad" {
 					return errors.New("this is not a token")
 				}
+				mu.Lock()
+				defer mu.Unlock()
 				set = append(set, token)
 				return nil
-			}, func(err error) { warned = append(warned, err.Error()) })
+			}, func(err error) {
+				mu.Lock()
+				defer mu.Unlock()
+				warned = append(warned, err.Error())
+			})
 		}()
 		time.Sleep(tokenPoll / 2) // always between two readings
 		for _, step := range []struct {
@@ -53,13 +61,16 @@ func TestTokenFile(t *testing.T) {
 			{"none", func() { write("") }, 1, 0},
 			{"half, and then whole", func() { write("thr"); time.Sleep(tokenPoll); write("three") }, 1, 0},
 		} {
+			mu.Lock()
 			sets, warns := len(set), len(warned)
+			mu.Unlock()
 			step.do()
 			time.Sleep(10 * tokenPoll)
-			synctest.Wait() // and so the lists may be read
+			mu.Lock()
 			if len(set)-sets != step.set || len(warned)-warns != step.warn {
 				t.Errorf("%s: set %q, warned %q, want %d and %d more", step.name, set[sets:], warned[warns:], step.set, step.warn)
 			}
+			mu.Unlock()
 		}
 		cancel()
 		<-done
