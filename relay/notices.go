@@ -103,9 +103,6 @@ func (r *Relay) noRoom(p peer.ID) {
 	case r.full <- struct{}{}:
 	default: // one is waiting already
 	}
-	if !notice.Speaks(r.cfg.Host, p) {
-		return
-	}
 	select {
 	case r.waiters <- struct{}{}:
 	default:
@@ -113,6 +110,35 @@ func (r *Relay) noRoom(p peer.ID) {
 	}
 	// We are on the stream's own goroutine.
 	defer func() { <-r.waiters }()
+	if r.takesNotices(p) {
+		r.tellLater(p)
+	}
+}
+
+const (
+	// identifyWait is how long a peer that comes and asks at once may take
+	// until identify says what it speaks: several round trips on a bad path.
+	identifyWait = time.Second
+	identifyPoll = 50 * time.Millisecond
+)
+
+// takesNotices reports whether p does, for which identify may have to end first.
+func (r *Relay) takesNotices(p peer.ID) bool {
+	for began := time.Now(); time.Since(began) < identifyWait; {
+		if known, err := r.cfg.Host.Peerstore().GetProtocols(p); err != nil || len(known) > 0 {
+			break
+		}
+		select {
+		case <-r.ctx.Done():
+			return false
+		case <-time.After(identifyPoll):
+		}
+	}
+	return notice.Speaks(r.cfg.Host, p)
+}
+
+// tellLater tells a peer when to come back.
+func (r *Relay) tellLater(p peer.ID) {
 	r.tell(r.ctx, []peer.ID{p}, 1, notice.Notice{Load: &notice.Load{
 		Reservations: r.table.reservations(), MaxReservations: r.policy.Load().Limits.Reservations,
 		RetryAfter: retryAfter + rand.N(retryAfter),
