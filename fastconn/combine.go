@@ -15,6 +15,8 @@ const (
 	// with the odd bytes that are left of a peer's writes. Two cost a relay 4 %
 	// more CPU over TLS, eight gained nothing.
 	queueSize = 257 << 10
+	// largestFrame is yamux's.
+	largestFrame = 64 << 10
 	// pause is how long nothing must have been written for a small write to go
 	// out on its own goroutine: longer than a write takes, so that nothing
 	// would have joined it. Another goroutine costs tens of microseconds where
@@ -84,6 +86,10 @@ func (c *Conn) Write(p []byte) (int, error) {
 	if len(p) > queueSize {
 		return 0, errTooLarge
 	}
+	if !c.deadline.IsZero() && !time.Now().Before(c.deadline) {
+		return 0, os.ErrDeadlineExceeded
+	}
+	// What is under way has its own deadline, and so this ends.
 	for c.err == nil && !c.closing && len(c.queue)+len(p) > queueSize {
 		c.changed.Wait()
 	}
@@ -94,9 +100,6 @@ func (c *Conn) Write(p []byte) (int, error) {
 		return 0, net.ErrClosed
 	}
 	now := time.Now()
-	if !c.deadline.IsZero() && !now.Before(c.deadline) {
-		return 0, os.ErrDeadlineExceeded
-	}
 	paused := now.Sub(c.last) > pause
 	c.last = now
 	if paused && !c.busy && len(p) <= sparse {
@@ -142,7 +145,7 @@ func (c *Conn) flush() {
 
 // sendLocked gives p to the security layer, without the lock meanwhile.
 func (c *Conn) sendLocked(p []byte, frames int) {
-	c.armLocked()
+	c.armLocked(len(p))
 	c.mu.Unlock()
 	err := c.send(p)
 	if err != nil {
@@ -173,15 +176,16 @@ func (c *Conn) send(p []byte) error {
 	return err
 }
 
-// armLocked gives the next send as much time as Write was given, if half of
-// that has passed since: accepted early, it may have waited its turn.
-func (c *Conn) armLocked() {
+// armLocked gives the next send of n bytes as much time as Write was given for
+// each frame of the largest size in it, if half of that has passed since:
+// accepted early, it may have waited its turn, and a slow line needs its time.
+func (c *Conn) armLocked(n int) {
 	if c.timeout <= 0 || c.closing {
 		return
 	}
-	now := time.Now()
-	if c.armed.Sub(now) < c.timeout/2 {
-		c.armed = now.Add(c.timeout)
+	now, most := time.Now(), c.timeout*time.Duration(1+n/largestFrame)
+	if c.armed.Sub(now) < most/2 {
+		c.armed = now.Add(most)
 		_ = c.Conn.SetWriteDeadline(c.armed)
 	}
 }

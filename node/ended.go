@@ -23,7 +23,13 @@ const (
 // about these only, or anybody who is connected could tell us tales.
 type recent struct {
 	mu  sync.Mutex // guards the field below
-	end map[hop]time.Time
+	end map[hop]circuitsOf
+}
+
+// circuitsOf are the circuits to one peer over one relay.
+type circuitsOf struct {
+	open int
+	end  time.Time // of the last
 }
 
 // hop is a peer behind a relay.
@@ -31,25 +37,26 @@ type hop struct{ relay, peer peer.ID }
 
 // watch remembers the circuits of a host until stop is called.
 func (r *recent) watch(nw network.Network) (stop func()) {
-	note := func(c network.Conn, end time.Time) {
+	note := func(c network.Conn, n int) {
 		if p := PathOf(c); p.Relayed() {
-			r.note(hop{p.Relay, c.RemotePeer()}, end)
+			r.note(hop{p.Relay, c.RemotePeer()}, n, time.Now())
 		}
 	}
 	bundle := &network.NotifyBundle{
-		ConnectedF:    func(_ network.Network, c network.Conn) { note(c, time.Time{}) },
-		DisconnectedF: func(_ network.Network, c network.Conn) { note(c, time.Now()) },
+		ConnectedF:    func(_ network.Network, c network.Conn) { note(c, 1) },
+		DisconnectedF: func(_ network.Network, c network.Conn) { note(c, -1) },
 	}
 	nw.Notify(bundle)
 	return func() { nw.StopNotify(bundle) }
 }
 
-func (r *recent) note(h hop, end time.Time) {
+// note takes in that there is one more, or one less.
+func (r *recent) note(h hop, n int, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if _, known := r.end[h]; !known && len(r.end) >= maxRecent {
-		for k, t := range r.end {
-			if !t.IsZero() && time.Since(t) > endedFor {
+		for k, c := range r.end {
+			if c.open == 0 && now.Sub(c.end) > endedFor {
 				delete(r.end, k)
 			}
 		}
@@ -60,14 +67,16 @@ func (r *recent) note(h hop, end time.Time) {
 			delete(r.end, k)
 		}
 	}
-	r.end[h] = end
+	c := r.end[h]
+	c.open, c.end = max(c.open+n, 0), now
+	r.end[h] = c
 }
 
 func (r *recent) has(h hop) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	end, known := r.end[h]
-	return known && (end.IsZero() || time.Since(end) <= endedFor)
+	c, known := r.end[h]
+	return known && (c.open > 0 || time.Since(c.end) <= endedFor)
 }
 
 // circuitsEnded takes what a relay says about circuits of ours.

@@ -53,16 +53,16 @@ func TestCircuitEnded(t *testing.T) {
 }
 
 func TestRecentIsBounded(t *testing.T) {
-	r := recent{end: make(map[hop]time.Time)}
+	r := recent{end: make(map[hop]circuitsOf)}
 	for i := range 3 * maxRecent {
 		h := hop{relay: "relay", peer: peer.ID(rune(i))}
-		r.note(h, time.Time{})
+		r.note(h, 1, time.Now())
 		if !r.has(h) || len(r.end) > maxRecent {
 			t.Fatalf("circuit %d: known %v of %d", i, r.has(h), len(r.end))
 		}
 	}
 	old := hop{"relay", "old"}
-	if r.note(old, time.Now().Add(-2*endedFor)); r.has(old) {
+	if r.note(old, -1, time.Now().Add(-2*endedFor)); r.has(old) {
 		t.Error("a circuit that ended long ago counts still")
 	}
 }

@@ -205,7 +205,7 @@ func (n *Node) build() (err error) {
 			return err
 		}
 	}
-	n.recent.end = make(map[hop]time.Time)
+	n.recent.end = make(map[hop]circuitsOf)
 	n.stopRecent = n.recent.watch(n.host.Network())
 	n.stopNotices = notice.Receive(n.host, n.relayNotice)
 	if n.cfg.Relay != relay.Off {

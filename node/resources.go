@@ -62,6 +62,9 @@ func resources(l relay.Limits) (network.ResourceManager, error) {
 	conns := l.Reservations + l.Circuits + sparePlaces // each circuit may have a caller of its own
 	streams := 2*l.Circuits + 2*conns
 	memory := int64(l.Reservations)*connMemory + int64(l.Circuits)*circuitMemory
+	if most := relay.MemoryLimit() / 2; most > 0 {
+		memory = min(memory, most) // windows grow less, and strangers cannot fill the machine
+	}
 	atLeast(&limits.System, conns, streams, memory)
 	limits.System.FD = max(limits.System.FD, rcmgr.LimitVal(conns))
 	// Connections and streams are transient while they are set up; after a
@@ -70,7 +73,7 @@ func resources(l relay.Limits) (network.ResourceManager, error) {
 
 	// A hop stream comes in, a stop stream goes out.
 	service := limits.Service[relayv2.ServiceName]
-	atLeast(&service, 0, 2*l.Circuits+sparePlaces, int64(l.Circuits)*circuitMemory)
+	atLeast(&service, 0, 2*l.Circuits+sparePlaces, memory)
 	limits.Service[relayv2.ServiceName] = service
 	perPeer := perPeerCircuits(l)
 	one := limits.ServicePeer[relayv2.ServiceName]
@@ -78,7 +81,7 @@ func resources(l relay.Limits) (network.ResourceManager, error) {
 	limits.ServicePeer[relayv2.ServiceName] = one
 	for _, id := range []protocol.ID{proto.ProtoIDv2Hop, proto.ProtoIDv2Stop} {
 		all, peer := limits.Protocol[id], limits.ProtocolPeer[id]
-		atLeast(&all, 0, l.Circuits+sparePlaces, int64(l.Circuits)*circuitMemory)
+		atLeast(&all, 0, l.Circuits+sparePlaces, memory)
 		atLeast(&peer, 0, 2*perPeer, int64(perPeer)*circuitMemory)
 		limits.Protocol[id], limits.ProtocolPeer[id] = all, peer
 	}

@@ -168,6 +168,9 @@ func (c *wireConn) RemoteMultiaddr() ma.Multiaddr { return c.addr }
 func (*wireConn) As(any) bool                     { return false }
 func (*wireConn) IsClosed() bool                  { return false }
 
+// ConnState is that of a connection whose streams do not wait without a buffer.
+func (*wireConn) ConnState() network.ConnectionState { return network.ConnectionState{} }
+
 // side is one end of a stream.
 type side struct {
 	network.Stream

@@ -68,18 +68,17 @@ func (r *Relay) admit(ctx context.Context, q request) (*Class, Reason) {
 		if r.draining.Load() {
 			return nil, Draining
 		}
-		if class, ok = r.standing(q.from, q.origin, pol, time.Now()); !ok {
+		now = time.Now()
+		r.words.set(q.from, a.Class, now.Add(pol.ReservationTTL), now)
+		if class, ok = r.standing(q.from, q.origin, pol, now); !ok {
 			return nil, Denied
-		}
-		if c, known := pol.byName[a.Class]; known && c.rank > class.rank {
-			class = c
 		}
 	}
 	return class, ""
 }
 
-// standing is the class of a peer by its token, or else the ACL, and whether it
-// is allowed at all.
+// standing is the best class of a peer by the ACL, its token and what the
+// validator said last, and whether it is allowed at all.
 func (r *Relay) standing(p peer.ID, from origin, pol *policy, now time.Time) (*Class, bool) {
 	if r.bans.has(p, now) {
 		return nil, false
@@ -94,6 +93,9 @@ func (r *Relay) standing(p peer.ID, from origin, pol *policy, now time.Time) (*C
 		}
 	}
 	if c := r.grants.class(p, pol, now); c != nil && c.rank >= class.rank {
+		class = c
+	}
+	if c, known := pol.byName[r.words.class(p, now)]; known && c.rank > class.rank {
 		class = c
 	}
 	return class, true
@@ -254,4 +256,52 @@ func (g *grants) dropIf(bad func(peer.ID, auth.Token) bool) (gone []peer.ID) {
 		}
 	}
 	return gone
+}
+
+// words are the classes that the validator has put peers into, for as long as a
+// reservation holds: the peer is not asked about again when limits change.
+type words struct {
+	mu   sync.Mutex // guards the field below
+	said map[peer.ID]word
+}
+
+type word struct {
+	class string
+	until time.Time
+}
+
+func (w *words) class(p peer.ID, now time.Time) string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	said, ok := w.said[p]
+	if ok && !now.Before(said.until) {
+		delete(w.said, p)
+		return ""
+	}
+	return said.class
+}
+
+// set notes what was said. Beyond maxGrants peers the oldest of a few is
+// forgotten, who then counts as a stranger until it asks again.
+func (w *words) set(p peer.ID, class string, until, now time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if class == "" {
+		delete(w.said, p)
+		return
+	}
+	if _, known := w.said[p]; !known && len(w.said) >= maxGrants {
+		var oldest peer.ID
+		looked := 0
+		for q, x := range w.said {
+			if oldest == "" || x.until.Before(w.said[oldest].until) {
+				oldest = q
+			}
+			if looked++; looked == 16 {
+				break
+			}
+		}
+		delete(w.said, oldest)
+	}
+	w.said[p] = word{class, until}
 }

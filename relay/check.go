@@ -34,7 +34,7 @@ func (t *table) check() error {
 		}
 		classes.add(h.class.Name, 1)
 		if h.origin.ip.IsValid() {
-			ips.add(h.origin.ip, 1)
+			ips.add(h.origin.host(), 1)
 			subnets.add(h.origin.subnet(), 1)
 			if h.origin.system != 0 {
 				systems.add(h.origin.system, 1)

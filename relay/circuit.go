@@ -35,14 +35,15 @@ type circuit struct {
 	up, down direction
 	ways     atomic.Int32 // that have not ended
 	memory   network.ResourceScopeSpan
-	done     chan struct{} // closed by end: wakes those who wait for bandwidth
+	done     chan struct{} // closed at the end: wakes those who wait for bandwidth
 
-	mu     sync.Mutex // guards the fields below
-	reason Reason     // set once
-	timer  *time.Timer
-	reset  func()    // of both streams, once there are two
-	seen   time.Time // when rate was asked for last
-	before int64     // what had passed then
+	mu      sync.Mutex // guards the fields below
+	reason  Reason     // set once
+	stopped bool       // done is closed
+	timer   *time.Timer
+	reset   func()    // of both streams, once there are two
+	seen    time.Time // when rate was asked for last
+	before  int64     // what had passed then
 }
 
 // direction is one of the two ways of a circuit.
@@ -67,10 +68,18 @@ func (c *circuit) end(why Reason) {
 	}
 	c.reason = why
 	reset := c.reset
-	close(c.done)
+	c.stopLocked()
 	c.mu.Unlock()
 	if reset != nil {
 		reset()
+	}
+}
+
+// stopLocked wakes those who wait for bandwidth.
+func (c *circuit) stopLocked() {
+	if !c.stopped {
+		c.stopped = true
+		close(c.done)
 	}
 }
 
@@ -80,28 +89,38 @@ func (c *circuit) wane(why Reason, src, dst network.Stream) {
 	c.mu.Lock()
 	if c.reason == "" {
 		c.reason = why
-		close(c.done)
 		if c.timer != nil {
 			c.timer.Stop()
 		}
-		c.timer = time.AfterFunc(lastWords, c.reset)
+		c.timer = time.AfterFunc(lastWords, c.cut)
 	}
 	c.mu.Unlock()
 	// Of streams that are gone already this is no news.
 	_, _ = dst.CloseWrite(), src.CloseRead()
 }
 
+// cut resets a circuit that has waned.
+func (c *circuit) cut() {
+	c.mu.Lock()
+	reset := c.reset
+	c.stopLocked()
+	c.mu.Unlock()
+	reset()
+}
+
 // join gives the circuit its streams, and a time to end at unless that is 0.
-// It fails if the circuit has ended meanwhile.
-func (c *circuit) join(hop, stop network.Stream, d time.Duration) bool {
+// It fails if the circuit has ended meanwhile. What takes time is run by beside.
+func (c *circuit) join(hop, stop network.Stream, d time.Duration, beside func(func())) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.reason != "" {
 		return false
 	}
+	// Beside each other and beside the caller: yamux waits for room in its
+	// queue, which an end that reads nothing can keep full for seconds.
 	c.reset = func() {
-		hop.Reset()
-		stop.Reset()
+		beside(func() { hop.Reset() })
+		beside(func() { stop.Reset() })
 	}
 	if d > 0 {
 		c.timer = time.AfterFunc(d, func() { c.end(Time) })
@@ -116,8 +135,8 @@ func (c *circuit) finish() Reason {
 	defer c.mu.Unlock()
 	if c.reason == "" {
 		c.reason = Closed
-		close(c.done)
 	}
+	c.stopLocked()
 	if c.timer != nil {
 		c.timer.Stop()
 	}

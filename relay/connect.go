@@ -52,14 +52,14 @@ func (r *Relay) handleConnect(ctx context.Context, q request, to *pbv2.Peer) {
 		r.refuse(q, why, why.status())
 		return
 	}
-	c := newCircuit(q.from, q.to, q.origin.ip, class)
+	c := newCircuit(q.from, q.to, q.origin.host(), class)
 	stop, why := r.openCircuit(ctx, c)
 	if why != "" {
 		r.refuse(q, why, why.status())
 		return
 	}
 	d, _ := c.class.circuit()
-	if !c.join(q.stream, stop, d) {
+	if !c.join(q.stream, stop, d, r.running.Go) {
 		// It was ended while it was opened.
 		stop.Reset()
 		why = c.ended()
@@ -104,6 +104,9 @@ func (r *Relay) openCircuit(ctx context.Context, c *circuit) (_ network.Stream, 
 			r.closeCircuit(c)
 		}
 	}()
+	if r.draining.Load() {
+		return nil, Draining // since it was admitted
+	}
 	if quota := c.class.MonthlyBytes; quota > 0 && c.paid().MonthBytes() >= quota {
 		return nil, Quota
 	}
@@ -130,7 +133,23 @@ func (r *Relay) askDestination(ctx context.Context, c *circuit, elsewhere bool) 
 		s.Reset()
 		return nil, err
 	}
-	return s, nil
+	return bare(s), nil
+}
+
+// bare is the stream itself once its protocol is agreed on. What the host
+// returns goes on passing through the negotiation (go-libp2p v0.51,
+// basic_host.go, streamWrapper), in which a read of nothing does not wait
+// (go-multistream v0.6, lazyClient.go).
+func bare(s network.Stream) network.Stream {
+	if !waitsEmpty(s) {
+		return s
+	}
+	for _, b := range s.Conn().GetStreams() {
+		if b.ID() == s.ID() {
+			return b
+		}
+	}
+	return s // it has just ended
 }
 
 func (r *Relay) stopStream(ctx context.Context, c *circuit, elsewhere bool) (network.Stream, error) {
@@ -209,6 +228,9 @@ func (r *Relay) closeCircuit(c *circuit) {
 	c.down.flow.Close()
 	for _, p := range r.table.close(c) {
 		r.cfg.Host.ConnManager().UntagPeer(p, circuitTag)
+		if r.table.countOf(p) > 0 { // another has opened meanwhile
+			r.cfg.Host.ConnManager().TagPeer(p, circuitTag, circuitWeight)
+		}
 	}
 	c.memory.Done()
 	for _, a := range c.accounts {

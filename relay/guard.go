@@ -93,6 +93,9 @@ func memoryInUse() (used, most int64) {
 	return used, memoryLimit()
 }
 
+// MemoryLimit is what the process may use, in bytes; 0 if that is not known.
+func MemoryLimit() int64 { return memoryLimit() }
+
 // memoryLimit is the least of what the runtime was told (GOMEMLIMIT), what the
 // cgroup allows (cgroup v2, memory.max) and what the machine has; 0 if nothing
 // is known.

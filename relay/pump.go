@@ -3,10 +3,11 @@ package relay
 import (
 	"errors"
 	"io"
-	"os"
+	"net"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/p2p/muxer/yamux"
 
 	"github.com/causeway-p2p/causeway/fastconn"
 	"github.com/causeway-p2p/causeway/relay/usage"
@@ -17,10 +18,10 @@ const (
 	// or half of it, as the deadline is moved seldom: what a stalled circuit
 	// holds here is a large buffer.
 	stallTime = 2 * time.Minute
-	// largeIdle is after how long without data a direction gives back its large
-	// buffer.
+	// largeIdle is after how long without data a direction that cannot wait
+	// without a buffer gives back its large one.
 	largeIdle = time.Second
-	// smallReads in a row mean that the large buffer is not needed.
+	// smallReads in a row mean that large buffers are not needed.
 	smallReads = 16
 	// lastWords is how long an end that gets no more may take to read what was
 	// sent before.
@@ -39,30 +40,29 @@ type pump struct {
 	quota int64     // of the payer's month; 0 if there is none
 	payer *usage.Account
 
+	parks     bool // src waits for data without a buffer
+	wide      bool // much has passed of late: large buffers are in order
+	few       int  // reads in a row for which a small one would have done
 	small     *[smallBuffer]byte
 	large     *[largeBuffer]byte
-	few       int       // reads in a row that did not need the large buffer
-	waitUntil time.Time // the read deadline that is set, while there is a large buffer
+	waitUntil time.Time // the read deadline that is set; never if it parks
 	stallAt   time.Time // the write deadline that is set
 }
 
 // run carries until the direction ends, and returns why, or "" if the source has
 // closed it.
 func (p *pump) run() Reason {
-	p.small = smallBuffers.Get().(*[smallBuffer]byte)
-	defer func() {
-		smallBuffers.Put(p.small)
-		p.shrink()
-	}()
+	defer p.narrow()
+	defer p.giveBack()
 	p.out = fastconn.Pace(p.dst, p.c.done)
+	p.parks = waitsEmpty(p.src)
 	for {
-		buf := p.buffer()
-		n, err := p.src.Read(buf)
+		n, err := p.read()
 		if n > 0 {
-			if why := p.pass(buf[:n]); why != "" {
+			if why := p.pass(p.buffer()[:n]); why != "" {
 				return why
 			}
-			p.adapt(n, len(buf))
+			p.adapt(n)
 		}
 		switch {
 		case err == nil:
@@ -71,12 +71,100 @@ func (p *pump) run() Reason {
 				return PeerGone
 			}
 			return ""
-		case p.large != nil && errors.Is(err, os.ErrDeadlineExceeded):
-			p.shrink()
+		case !p.parks && isTimeout(err):
+			p.narrow()
 		default:
 			p.failed("read", err)
 			return PeerGone
 		}
+	}
+}
+
+// waitsEmpty reports whether a read of nothing waits for data on s, as yamux's
+// does (go-yamux v5.1, stream.go, Read: it looks at the length only after there
+// is something). A direction then holds no buffer while it waits, and needs no
+// read deadline: one that passes makes yamux lose an update of its window.
+func waitsEmpty(s network.Stream) bool { return s.Conn().ConnState().StreamMultiplexer == yamux.ID }
+
+// isTimeout knows yamux's error too, which is no os.ErrDeadlineExceeded.
+func isTimeout(err error) bool {
+	var ne net.Error
+	return errors.As(err, &ne) && ne.Timeout()
+}
+
+// read reads once, into the buffer.
+func (p *pump) read() (int, error) {
+	if p.parks {
+		p.giveBack()
+		if _, err := p.src.Read(nil); err != nil {
+			return 0, err
+		}
+	}
+	if p.wide && p.large == nil {
+		p.large = p.relay.larges.get()
+	}
+	if p.large == nil && p.small == nil {
+		p.small = smallBuffers.Get().(*[smallBuffer]byte)
+	}
+	if p.large != nil && !p.parks {
+		if now := time.Now(); p.waitUntil.Sub(now) < largeIdle/2 {
+			p.waitUntil = now.Add(largeIdle)
+			_ = p.src.SetReadDeadline(p.waitUntil) // the read will tell
+		}
+	}
+	return p.src.Read(p.buffer())
+}
+
+// buffer is what there is.
+func (p *pump) buffer() []byte {
+	if p.large != nil {
+		return p.large[:min(p.dir.flow.Piece(), largeBuffer)]
+	}
+	return p.small[:]
+}
+
+// giveBack gives back the buffers.
+func (p *pump) giveBack() {
+	if p.large != nil {
+		p.relay.larges.put(p.large)
+		p.large = nil
+	}
+	if p.small != nil {
+		smallBuffers.Put(p.small)
+		p.small = nil
+	}
+}
+
+// adapt allows large buffers when a read has filled a small one, and none any
+// more when they are not needed.
+func (p *pump) adapt(n int) {
+	switch {
+	case !p.wide:
+		if n == smallBuffer && p.c.memory.ReserveMemory(largeBuffer, network.ReservationPriorityLow) == nil {
+			p.wide, p.few = true, 0
+		}
+	case n > smallBuffer:
+		p.few = 0
+	default:
+		if p.few++; p.few >= smallReads {
+			p.narrow()
+		}
+	}
+}
+
+// narrow ends the use of large buffers.
+func (p *pump) narrow() {
+	if p.large != nil {
+		p.relay.larges.put(p.large)
+		p.large = nil
+	}
+	if p.wide {
+		p.c.memory.ReleaseMemory(largeBuffer)
+		p.wide = false
+	}
+	if !p.waitUntil.IsZero() {
+		p.waitUntil = time.Time{}
+		_ = p.src.SetReadDeadline(time.Time{}) // the read will tell
 	}
 }
 
@@ -85,51 +173,6 @@ func (p *pump) run() Reason {
 func (p *pump) failed(what string, err error) {
 	log.Debug("circuit broken", "circuit", p.c.id, "at", what, "src", p.src.Conn().RemotePeer(), "dst", p.dst.Conn().RemotePeer(),
 		"bytes", p.dir.bytes.Load(), "err", err.Error())
-}
-
-// buffer is what the next read goes into.
-func (p *pump) buffer() []byte {
-	if p.large == nil {
-		return p.small[:]
-	}
-	now := time.Now()
-	if p.waitUntil.Sub(now) < largeIdle/2 {
-		p.waitUntil = now.Add(largeIdle)
-		_ = p.src.SetReadDeadline(p.waitUntil) // the read will tell
-	}
-	return p.large[:min(p.dir.flow.Piece(), largeBuffer)]
-}
-
-// adapt takes a large buffer when a read has filled the small one, and gives it
-// back when it is not needed.
-func (p *pump) adapt(n, size int) {
-	switch {
-	case p.large == nil && n == size:
-		if p.c.memory.ReserveMemory(largeBuffer, network.ReservationPriorityLow) != nil {
-			return
-		}
-		if p.large = p.relay.larges.get(); p.large == nil {
-			p.c.memory.ReleaseMemory(largeBuffer)
-		}
-		p.few = 0
-	case p.large == nil:
-	case n > smallBuffer:
-		p.few = 0
-	default:
-		if p.few++; p.few >= smallReads {
-			p.shrink()
-		}
-	}
-}
-
-func (p *pump) shrink() {
-	if p.large == nil {
-		return
-	}
-	p.relay.larges.put(p.large)
-	p.c.memory.ReleaseMemory(largeBuffer)
-	p.large, p.waitUntil = nil, time.Time{}
-	_ = p.src.SetReadDeadline(time.Time{}) // the read will tell
 }
 
 // pass writes what was read, as much of it as may pass.
@@ -171,7 +214,7 @@ func (p *pump) write(b []byte) Reason {
 	switch {
 	case err == nil:
 		return ""
-	case errors.Is(err, os.ErrDeadlineExceeded):
+	case isTimeout(err):
 		return Stalled
 	}
 	p.failed("write", err)

@@ -70,15 +70,9 @@ type requests struct {
 func newRequests() requests { return requests{newRates[peer.ID](), newRates[netip.Addr]()} }
 
 func (r requests) take(p peer.ID, from origin, pol *policy, now time.Time) bool {
-	if ip := from.ip; ip.IsValid() {
-		if ip.Is6() { // a host has a /64 to itself
-			net, _ := ip.Prefix(64)
-			ip = net.Addr()
-		}
-		// First, so that many identities at one address are one.
-		if !r.ips.take(ip, pol.RequestsPerIP, now) {
-			return false
-		}
+	// First, so that many identities at one address are one.
+	if from.ip.IsValid() && !r.ips.take(from.host(), pol.RequestsPerIP, now) {
+		return false
 	}
 	return r.peers.take(p, pol.RequestsPerPeer, now)
 }

@@ -140,6 +140,7 @@ type Relay struct {
 	requests requests
 	bans     bans
 	grants   grants
+	words    words
 	guard    guard
 	larges   larges
 	endings  endings
@@ -191,6 +192,7 @@ func New(cfg Config) (*Relay, error) {
 		cfg: cfg, self: self, table: newTable(), fair: fair.New(cfg.Limits.Bandwidth, 0),
 		verdict: make(chan verdict, 1), full: make(chan struct{}, 1), waiters: make(chan struct{}, maxWaiters), drain: make(chan struct{}),
 		requests: newRequests(), bans: bans{until: make(map[peer.ID]time.Time)}, grants: grants{held: make(map[peer.ID]auth.Token)},
+		words: words{said: make(map[peer.ID]word)},
 		guard: guard{memory: memoryInUse, files: filesInUse},
 	}
 	if r.cfg.Usage == nil {

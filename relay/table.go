@@ -49,6 +49,16 @@ type origin struct {
 	system uint32 // 0 if it is not known
 }
 
+// host is the address as far as it tells hosts apart: of IPv6 the /64, which a
+// host has to itself.
+func (o origin) host() netip.Addr {
+	if !o.ip.Is6() {
+		return o.ip
+	}
+	p, _ := o.ip.Prefix(64)
+	return p.Addr()
+}
+
 // subnet is the /24 (IPv4) or /48 (IPv6) of an address.
 func (o origin) subnet() netip.Prefix {
 	bits := 24
@@ -125,7 +135,7 @@ func (t *table) roomLocked(from origin, class *Class, pol *policy) Reason {
 		return ClassFull
 	case !from.ip.IsValid():
 		return ""
-	case t.ips[from.ip] >= pol.ReservationsPerIP:
+	case t.ips[from.host()] >= pol.ReservationsPerIP:
 		return AddressFull
 	case t.subnets[from.subnet()] >= pol.ReservationsPerSubnet:
 		return SubnetFull
@@ -152,7 +162,7 @@ func (t *table) countLocked(r *reservation, n int) {
 	if !r.origin.ip.IsValid() {
 		return
 	}
-	t.ips.add(r.origin.ip, n)
+	t.ips.add(r.origin.host(), n)
 	t.subnets.add(r.origin.subnet(), n)
 	if r.origin.system != 0 {
 		t.systems.add(r.origin.system, n)
@@ -317,6 +327,12 @@ func (e *end) shareFor(class *Class) *fair.Share {
 		e.share.SetRate(e.rate, e.burst)
 	}
 	return e.share
+}
+
+func (t *table) countOf(p peer.ID) int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.countOfLocked(p)
 }
 
 func (t *table) countOfLocked(p peer.ID) int {
