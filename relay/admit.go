@@ -69,7 +69,7 @@ func (r *Relay) admit(ctx context.Context, q request) (*Class, Reason) {
 			return nil, Draining
 		}
 		now = time.Now()
-		r.words.set(q.from, a.Class, now.Add(pol.ReservationTTL), now)
+		r.words.set(q.from, a.Class, now.Add(pol.ReservationTTL))
 		if class, ok = r.standing(q.from, q.origin, pol, now); !ok {
 			return nil, Denied
 		}
@@ -283,7 +283,7 @@ func (w *words) class(p peer.ID, now time.Time) string {
 
 // set notes what was said. Beyond maxGrants peers the oldest of a few is
 // forgotten, who then counts as a stranger until it asks again.
-func (w *words) set(p peer.ID, class string, until, now time.Time) {
+func (w *words) set(p peer.ID, class string, until time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if class == "" {
