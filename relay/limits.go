@@ -11,8 +11,9 @@ import (
 type Limits struct {
 	// Reservations is how many peers may hold one at a time. If zero, 1024.
 	Reservations int `json:"reservations" toml:"reservations"`
-	// ReservationsPerIP bounds those that come from one IP address. If zero,
-	// 32: whole offices sit behind one NAT.
+	// ReservationsPerIP bounds those that come from one IP address, or one /64
+	// of IPv6, as with all limits per IP. If zero, 32: whole offices sit behind
+	// one NAT.
 	ReservationsPerIP int `json:"reservations_per_ip" toml:"reservations_per_ip"`
 	// ReservationsPerSubnet bounds those from one /24 (IPv4) or /48 (IPv6),
 	// the units in which networks are handed out. If zero, 128.
@@ -34,7 +35,7 @@ type Limits struct {
 	Bandwidth int64 `json:"bandwidth" toml:"bandwidth"`
 	// RequestsPerPeer and RequestsPerIP bound reservations and circuits asked
 	// for, per minute, with as many at once. If zero, 120 and 1200; Unlimited
-	// lifts them. IPv6 addresses count by their /64.
+	// lifts them.
 	RequestsPerPeer int `json:"requests_per_peer" toml:"requests_per_peer"`
 	RequestsPerIP   int `json:"requests_per_ip" toml:"requests_per_ip"`
 	// Memory and Files make the relay refuse new work while the process uses

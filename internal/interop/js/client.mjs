@@ -36,6 +36,9 @@ const node = await createLibp2p({
   transports: [tcp(), (parts) => (circuits = circuitRelayTransport()(parts))],
   connectionEncrypters: security,
   streamMuxers: [yamux()],
+  // By default no more than 5 connections a second come in from one address,
+  // and to js-libp2p all that come over a relay are from there.
+  connectionManager: { inboundConnectionThreshold: 1000 },
   services: { identify: identify(), ping: ping(overCircuit) }
 })
 await node.handle(echoProtocol, echo, overCircuit)
