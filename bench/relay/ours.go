@@ -36,6 +36,7 @@ func startOurs(ctx context.Context, spec relaySpec) (*served, error) {
 		RequestsPerPeer:       relay.Unlimited,
 		RequestsPerIP:         relay.Unlimited,
 		Circuits:              spec.Circuits,
+		CircuitsPerIP:         spec.Circuits,
 		CircuitsPerPeer:       spec.Circuits,
 		CircuitTime:           relay.Unlimited,
 		CircuitBytes:          relay.Unlimited,
