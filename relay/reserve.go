@@ -126,6 +126,9 @@ func (r *Relay) cancelBefore(p peer.ID, t0 time.Time, why Reason) bool {
 // released is called when a reservation has ended.
 func (r *Relay) released(p peer.ID, why Reason) {
 	r.cfg.Host.ConnManager().UntagPeer(p, reservationTag)
+	if r.table.has(p, time.Now()) { // it has reserved again meanwhile
+		r.cfg.Host.ConnManager().TagPeer(p, reservationTag, reservationWeight)
+	}
 	r.meter.released(why)
 	log.Debug("reservation ended", "peer", p, "reason", why)
 }

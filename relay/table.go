@@ -17,6 +17,7 @@ type table struct {
 	mu       sync.Mutex // guards the fields below
 	held     map[peer.ID]*reservation
 	expiry   wheel
+	lapsed   []peer.ID // whose reservation was found to be over, since the last sweep
 	ips      counts[netip.Addr]
 	subnets  counts[netip.Prefix]
 	systems  counts[uint32]
@@ -170,11 +171,12 @@ func (t *table) countLocked(r *reservation, n int) {
 }
 
 // heldLocked is the reservation of a peer, unless it is over: that is not left
-// to the next sweep.
+// to the next sweep, which tells of it.
 func (t *table) heldLocked(p peer.ID, now time.Time) *reservation {
 	r := t.held[p]
 	if r != nil && !now.Before(r.expires) {
 		t.dropLocked(r)
+		t.lapsed = append(t.lapsed, p)
 		return nil
 	}
 	return r
@@ -197,7 +199,8 @@ func (t *table) cancel(p peer.ID, t0 time.Time) bool {
 func (t *table) sweep(now time.Time) []peer.ID {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	var gone []peer.ID
+	gone := t.lapsed
+	t.lapsed = nil
 	for _, r := range t.expiry.due(now) {
 		gone = append(gone, r.peer)
 		t.dropLocked(r)

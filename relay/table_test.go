@@ -88,8 +88,12 @@ func TestExpiryAtConnect(t *testing.T) {
 	if _, fresh, why := tab.reserve("late", origin{}, pol.anonymous, pol, now.Add(91*time.Second)); !fresh || why != "" {
 		t.Errorf("the slot of one that is over: fresh %v, %q", fresh, why)
 	}
-	if gone := tab.sweep(now.Add(10 * time.Minute)); len(gone) != 1 || gone[0] != "late" {
-		t.Errorf("swept %v, want late", gone)
+	// The sweep tells of each once, also of what was found before it.
+	if gone := tab.sweep(now.Add(10 * time.Minute)); len(gone) != 2 || gone[0] != "dst" || gone[1] != "late" {
+		t.Errorf("swept %v, want dst and late", gone)
+	}
+	if gone := tab.sweep(now.Add(20 * time.Minute)); len(gone) != 0 {
+		t.Errorf("swept %v again", gone)
 	}
 	if err := tab.check(); err != nil {
 		t.Error(err)
