@@ -90,16 +90,13 @@ func memoryInUse() (used, most int64) {
 	samples := []metrics.Sample{{Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"}}
 	metrics.Read(samples)
 	used = int64(samples[0].Value.Uint64() - samples[1].Value.Uint64())
-	return used, memoryLimit()
+	return used, MemoryLimit()
 }
 
-// MemoryLimit is what the process may use, in bytes; 0 if that is not known.
-func MemoryLimit() int64 { return memoryLimit() }
-
-// memoryLimit is the least of what the runtime was told (GOMEMLIMIT), what the
-// cgroup allows (cgroup v2, memory.max) and what the machine has; 0 if nothing
-// is known.
-func memoryLimit() int64 {
+// MemoryLimit is what the process may use, in bytes: the least of what the
+// runtime was told (GOMEMLIMIT), what the cgroup allows (cgroup v2, memory.max)
+// and what the machine has; 0 if nothing is known.
+func MemoryLimit() int64 {
 	most := debug.SetMemoryLimit(-1) // only reads it
 	if b, err := os.ReadFile("/sys/fs/cgroup/memory.max"); err == nil {
 		if n, err := strconv.ParseInt(strings.TrimSpace(string(b)), 10, 64); err == nil {
