@@ -90,6 +90,10 @@ type Config struct {
 	Server bool
 	// NoHolePunching keeps relayed connections relayed.
 	NoHolePunching bool
+	// PortalURL is what Netcheck fetches to find out whether a captive portal
+	// is in the way: it must answer 204 over plain HTTP. If empty,
+	// DefaultPortalURL; if NoPortalURL, nothing is fetched.
+	PortalURL string
 	// UserAgent is what identify tells others. If empty, "causeway/VERSION".
 	UserAgent string
 	// Transports replaces the transports (TCP, QUIC, WebSocket), for instance
@@ -117,6 +121,9 @@ func (c Config) withDefaults() (Config, error) {
 		c.ForeignRelayGrace = foreignGrace
 	}
 	c.Token = strings.TrimSpace(c.Token)
+	if c.PortalURL == "" {
+		c.PortalURL = DefaultPortalURL
+	}
 	if c.UserAgent == "" {
 		c.UserAgent = "causeway/" + Version
 	}
@@ -157,6 +164,9 @@ func (c Config) validate() error {
 	if id, err := peer.IDFromPrivateKey(c.Identity); err != nil {
 		errs = append(errs, fmt.Errorf("identity: %w", err))
 	} else if err := checkToken(c.Token, id); err != nil {
+		errs = append(errs, err)
+	}
+	if err := checkPortalURL(c.PortalURL); err != nil {
 		errs = append(errs, err)
 	}
 	for _, a := range c.Announce {

@@ -1,0 +1,199 @@
+package node
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	ma "github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
+
+	"github.com/causeway-p2p/causeway/reachability"
+)
+
+// Netcheck answers two questions: can others reach this node, and whom can it
+// reach directly? What nobody could tell so far is "unknown", which is not "no".
+type Netcheck struct {
+	Time time.Time     `json:"time"`
+	Took time.Duration `json:"took_ns"`
+	// Headline is the answer in a sentence.
+	Headline string `json:"headline"`
+	// Settled: the verdict rests on more than one server's word.
+	Settled bool `json:"settled"`
+	// Reachable: others reach the node, directly or through a relay.
+	Reachable bool `json:"reachable"`
+	// Reachability is the verdict with its evidence.
+	Reachability reachability.Verdict `json:"reachability"`
+
+	// Kind is what the node is behind, and Ease the same in plain words. NAT
+	// has what it is derived from.
+	Kind Kind             `json:"kind"`
+	Ease string           `json:"ease"`
+	NAT  reachability.NAT `json:"nat"`
+
+	// UDP gets out of this network, and answers come back.
+	UDP reachability.Fact `json:"udp"`
+	// IPv6: the node listens on a public IPv6 address.
+	IPv6 reachability.Fact `json:"ipv6"`
+	// CaptivePortal: a web page must be clicked before anything works.
+	CaptivePortal reachability.Fact `json:"captive_portal"`
+	// Only443: relays answer on TCP port 443 and on no other.
+	Only443 reachability.Fact `json:"only_443"`
+
+	// Relays are how far the relays are that we hold or were told of, and the
+	// peers that we join through.
+	Relays []RelayRTT `json:"relays"`
+	// Peers is the best guess whom the node can reach directly.
+	Peers []Outlook `json:"peers"`
+}
+
+// Netcheck reports what is known of the way between this node and the
+// internet. Besides that, it measures: an echo or a TCP connect to at most 6
+// relays and bootstrap peers that the user named or that serve us, and one GET
+// of Config.PortalURL. It takes 2 seconds at most. Before Start it knows
+// nothing.
+func (n *Node) Netcheck(ctx context.Context) Netcheck {
+	r := Netcheck{
+		Time: time.Now(), Relays: []RelayRTT{},
+		Reachability: reachability.Verdict{
+			Reachability: reachability.Unknown, IPv4: reachability.Unknown, IPv6: reachability.Unknown,
+			Because: "the node is not running", Addrs: []reachability.AddrVerdict{},
+		},
+		NAT: reachability.NAT{
+			UDP:        reachability.Translation{Mapping: reachability.NotKnown, Filtering: reachability.NotKnown},
+			TCP:        reachability.Translation{Mapping: reachability.NotKnown, Filtering: reachability.NotKnown},
+			UDPBlocked: reachability.NotTold, Hairpin: reachability.NotTold,
+		},
+		UDP: reachability.NotTold, IPv6: reachability.NotTold,
+		CaptivePortal: reachability.NotTold, Only443: reachability.NotTold,
+	}
+	n.mu.Lock()
+	running := n.started && !n.closed
+	n.mu.Unlock()
+	if running {
+		n.measure(ctx, &r)
+	}
+	r.conclude()
+	r.Took = time.Since(r.Time)
+	return r
+}
+
+// measure fills in what the rooms know and what can be tried now.
+func (n *Node) measure(ctx context.Context, r *Netcheck) {
+	var wg sync.WaitGroup
+	if n.cfg.PortalURL != NoPortalURL && len(n.cfg.Transports) == 0 {
+		wg.Go(func() { r.CaptivePortal = askPortal(ctx, n.cfg.PortalURL) })
+	}
+	wg.Go(func() { r.Relays, r.Only443 = n.probeRelays(ctx) })
+	wg.Wait()
+	r.Reachability = n.reachability.Verdict()
+	r.Reachable = n.Reachable()
+	r.UDP = n.udpWorks()
+	r.IPv6 = n.hasIPv6()
+}
+
+// udpWorks: some peer out there answers over QUIC.
+func (n *Node) udpWorks() reachability.Fact {
+	for _, c := range n.host.Network().Conns() {
+		a := c.RemoteMultiaddr()
+		if _, err := a.ValueForProtocol(ma.P_UDP); err == nil && !isCircuit(a) && c.Stat().Direction == network.DirOutbound {
+			return reachability.Yes
+		}
+	}
+	return reachability.NotTold
+}
+
+func (n *Node) hasIPv6() reachability.Fact {
+	addrs, err := n.host.Network().InterfaceListenAddresses()
+	if err != nil {
+		return reachability.NotTold
+	}
+	for _, a := range addrs {
+		if _, v6 := familyOf(a); v6 && manet.IsPublicAddr(a) {
+			return reachability.Yes
+		}
+	}
+	return reachability.No
+}
+
+func familyOf(a ma.Multiaddr) (v4, v6 bool) {
+	if len(a) == 0 {
+		return false, false
+	}
+	return a[0].Protocol().Code == ma.P_IP4, a[0].Protocol().Code == ma.P_IP6
+}
+
+// conclude derives what follows from the facts.
+func (r *Netcheck) conclude() {
+	r.Settled = !r.Reachability.Weak && r.Reachability.Reachability != reachability.Unknown
+	if r.UDP == reachability.NotTold {
+		r.UDP = not(r.NAT.UDPBlocked)
+	}
+	if r.UDP == reachability.Yes {
+		r.Only443 = reachability.No
+	}
+	r.Kind = r.kind()
+	r.Ease = r.Kind.Ease()
+	r.Peers = outlook(r.Kind, kindOf(r.NAT.TCP))
+	r.Headline = r.headline()
+}
+
+func not(f reachability.Fact) reachability.Fact {
+	switch f {
+	case reachability.Yes:
+		return reachability.No
+	case reachability.No:
+		return reachability.Yes
+	}
+	return reachability.NotTold
+}
+
+// kind is what the node is behind. The NAT's own behaviour counts more than
+// the verdict, which an address-restricted NAT can make too good.
+func (r *Netcheck) kind() Kind {
+	udp := kindOf(r.NAT.UDP)
+	switch {
+	case r.Only443 == reachability.Yes:
+		return KindOnly443
+	case r.UDP == reachability.No:
+		return KindUDPBlocked
+	case r.Reachability.Reachability == reachability.Public && (udp == KindUnknown || r.Reachability.IPv4 == reachability.Public):
+		return KindPublic
+	}
+	return udp
+}
+
+func (r *Netcheck) headline() string {
+	v := r.Reachability
+	switch {
+	case r.CaptivePortal == reachability.Yes:
+		return "A captive portal is in the way: open a web page in a browser and sign in."
+	case v.Reachability == reachability.Public && v.IPv4 == reachability.Private:
+		return "Others can dial this node over IPv6. Those who have only IPv4 need a relay."
+	case v.Reachability == reachability.Public && v.Weak:
+		return "Others can dial this node, by one server's word so far."
+	case v.Reachability == reachability.Public:
+		return "Others can dial this node."
+	case r.Reachable:
+		return "Others reach this node through a relay. " + r.Kind.consequence()
+	case v.Reachability == reachability.Private:
+		return "Others cannot dial this node, and it has no relay. " + r.Kind.consequence()
+	}
+	return "It is not known yet whether others can reach this node: " + v.Because + "."
+}
+
+// consequence is what a kind means for direct paths.
+func (k Kind) consequence() string {
+	switch k {
+	case KindPublic, KindFullCone, KindAddressRestricted, KindPortRestricted:
+		return "Its NAT is easy: most peers get a direct path within a second."
+	case KindSymmetric:
+		return "Its NAT is hard: peers behind strict NATs stay on the relay."
+	case KindUDPBlocked:
+		return "UDP is blocked here: direct paths run over TCP."
+	case KindOnly443:
+		return "Only TCP port 443 gets out of here: peers are reached through relays."
+	}
+	return "What kind of NAT it is behind is not known yet."
+}

@@ -1,0 +1,213 @@
+package node
+
+import (
+	"cmp"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
+
+	"github.com/causeway-p2p/causeway/reachability"
+	"github.com/causeway-p2p/causeway/testnet"
+)
+
+func TestNetcheckBeforeStart(t *testing.T) {
+	n, err := New(Config{Network: "story"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := n.Netcheck(t.Context())
+	if r.Settled || r.Reachable || r.Kind != KindUnknown || r.UDP != reachability.NotTold || !strings.Contains(r.Headline, "not running") {
+		t.Errorf("before Start: got %+v, want nothing known", r)
+	}
+}
+
+// TestNetcheckBehindNAT: a public node and one behind a NAT say so, and how far
+// their relays are.
+func TestNetcheckBehindNAT(t *testing.T) {
+	simulate(t, func(t *testing.T, w *world) {
+		w.bootstrap()
+		relays := w.relays(2)
+		a := w.behind("a", testnet.PortRestricted(), Config{})
+		await(t, a, "circuit addresses", func(e AddrsChanged) bool { return e.Circuits > 0 })
+		await(t, a, "a verdict", func(e ReachabilityChanged) bool {
+			return !e.Verdict.Weak && e.Verdict.Reachability == reachability.Private
+		})
+		r := a.Netcheck(t.Context())
+		if !r.Settled || !r.Reachable || !strings.HasPrefix(r.Headline, "Others reach this node through a relay.") {
+			t.Errorf("behind a NAT: got settled %t, reachable %t, %q", r.Settled, r.Reachable, r.Headline)
+		}
+		if r.CaptivePortal != reachability.NotTold {
+			t.Errorf("captive portal: got %q, want unknown: a simulated node must not ask the real internet", r.CaptivePortal)
+		}
+		// An echo takes two times 20 ms.
+		roles := make(map[string]int)
+		for _, rel := range r.Relays {
+			roles[rel.Role]++
+			if rel.How != "echo" || rel.RTT.Round(time.Millisecond) != 40*time.Millisecond {
+				t.Errorf("relay %s: %v by %q, want an echo of 40 ms", rel.ID, rel.RTT, rel.How)
+			}
+		}
+		if roles["reserved"] != 2 || roles["bootstrap"] != 1 {
+			t.Errorf("relays: %v, want 2 that are reserved and 1 bootstrap peer", roles)
+		}
+		pub := relays[0].Netcheck(t.Context())
+		if pub.Kind != KindPublic || !strings.HasPrefix(pub.Headline, "Others can dial this node") {
+			t.Errorf("public: got %s, %q", pub.Kind, pub.Headline)
+		}
+	})
+}
+
+func TestHeadline(t *testing.T) {
+	const yes, private, public = reachability.Yes, reachability.Private, reachability.Public
+	easy := reachability.Translation{Mapping: reachability.EndpointIndependent}
+	hard := reachability.Translation{Mapping: reachability.AddressAndPortDependent}
+	for _, tt := range []struct {
+		name string
+		r    Netcheck
+		kind Kind
+		want string
+	}{
+		{"nothing known", Netcheck{}, KindUnknown, "It is not known yet"},
+		{"portal", Netcheck{CaptivePortal: yes}, KindUnknown, "A captive portal"},
+		{"public", Netcheck{Reachability: reachability.Verdict{Reachability: public, IPv4: public}}, KindPublic, "Others can dial this node."},
+		{"weak", Netcheck{Reachability: reachability.Verdict{Reachability: public, IPv4: public, Weak: true}}, KindPublic, "Others can dial this node, by one"},
+		{"IPv6", Netcheck{
+			Reachability: reachability.Verdict{Reachability: public, IPv4: private, IPv6: public},
+			NAT:          reachability.NAT{UDP: easy},
+		}, KindPortRestricted, "Others can dial this node over IPv6."},
+		{"easy", Netcheck{Reachable: true, NAT: reachability.NAT{UDP: easy}}, KindPortRestricted, "Others reach this node through a relay. Its NAT is easy"},
+		{"hard", Netcheck{Reachable: true, NAT: reachability.NAT{UDP: hard}}, KindSymmetric, "Others reach this node through a relay. Its NAT is hard"},
+		{"blocked", Netcheck{Reachable: true, NAT: reachability.NAT{UDPBlocked: yes}}, KindUDPBlocked, "Others reach this node through a relay. UDP is blocked"},
+		{"443", Netcheck{Reachable: true, Only443: yes}, KindOnly443, "Others reach this node through a relay. Only TCP port 443"},
+		{"no relay", Netcheck{Reachability: reachability.Verdict{Reachability: private}}, KindUnknown, "Others cannot dial this node, and it has no relay."},
+	} {
+		tt.r.UDP = cmp.Or(tt.r.UDP, reachability.NotTold)
+		tt.r.conclude()
+		if tt.r.Kind != tt.kind || !strings.HasPrefix(tt.r.Headline, tt.want) {
+			t.Errorf("%s: got %s, %q, want %s, %q", tt.name, tt.r.Kind, tt.r.Headline, tt.kind, tt.want)
+		}
+	}
+}
+
+func TestAskPortal(t *testing.T) {
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/204":
+			w.WriteHeader(http.StatusNoContent)
+		case "/redirect":
+			http.Redirect(w, r, "/204", http.StatusFound)
+		case "/page":
+			w.Write([]byte("please sign in"))
+		}
+	}))
+	gone := httptest.NewServer(nil)
+	gone.Close()
+	defer srv.Close()
+	for target, want := range map[string]reachability.Fact{
+		srv.URL + "/204": reachability.No, srv.URL + "/redirect": reachability.Yes,
+		srv.URL + "/page": reachability.Yes, gone.URL: reachability.NotTold,
+	} {
+		if got := askPortal(t.Context(), target); got != want {
+			t.Errorf("%s: got %q, want %q", target, got, want)
+		}
+	}
+}
+
+func TestCheckPortalURL(t *testing.T) {
+	for _, s := range []string{DefaultPortalURL, NoPortalURL, "http://10.0.0.1:8080/x"} {
+		if err := checkPortalURL(s); err != nil {
+			t.Errorf("%s: %v", s, err)
+		}
+	}
+	for _, s := range []string{"https://example.com/", "example.com", "http://", "file:///etc/passwd", "http://a b/"} {
+		if err := checkPortalURL(s); err == nil {
+			t.Errorf("%s is taken", s)
+		}
+	}
+}
+
+func TestOnly443(t *testing.T) {
+	for _, tt := range []struct {
+		tried []tcpResult
+		want  reachability.Fact
+	}{
+		{nil, reachability.NotTold},
+		{[]tcpResult{{port: 443, ok: true}}, reachability.NotTold}, // no other was tried
+		{[]tcpResult{{port: 443}, {port: 4001}}, reachability.NotTold},
+		{[]tcpResult{{port: 443, ok: true}, {port: 4001}}, reachability.Yes},
+		{[]tcpResult{{port: 443, ok: true}, {port: 4001}, {port: 4002, ok: true}}, reachability.No},
+		{[]tcpResult{{port: 4001, ok: true}}, reachability.No},
+	} {
+		if got := only443(tt.tried); got != tt.want {
+			t.Errorf("%+v: got %q, want %q", tt.tried, got, tt.want)
+		}
+	}
+}
+
+// TestWhatIsProbed: nothing but the addresses that the user gave, and public
+// ones of those same peers.
+func TestWhatIsProbed(t *testing.T) {
+	id, other := testPeer(t), testPeer(t)
+	cfg := Config{
+		Network: "story", Listen: []ma.Multiaddr{ma.StringCast("/ip4/127.0.0.1/tcp/0")}, PortalURL: NoPortalURL,
+		Bootstrap: []peer.AddrInfo{{ID: id, Addrs: []ma.Multiaddr{
+			ma.StringCast("/ip4/127.0.0.1/tcp/1"), ma.StringCast("/ip4/127.0.0.1/udp/1/quic-v1"), ma.StringCast("/dns4/relay.invalid/tcp/443/wss"),
+		}}},
+	}
+	n, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := n.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	defer n.Close()
+	for _, a := range []string{"/ip4/192.168.7.7/tcp/22", "/ip4/127.0.0.1/tcp/22", "/ip4/11.0.0.1/tcp/443/ws", "/ip6/::1/tcp/22"} {
+		n.Host().Peerstore().AddAddr(id, ma.StringCast(a), time.Hour)
+		n.Host().Peerstore().AddAddr(other, ma.StringCast(a), time.Hour)
+	}
+	got := strings.Join(n.tcpAddrs(id), " ")
+	if want := "127.0.0.1:1 relay.invalid:443 11.0.0.1:443"; got != want {
+		t.Errorf("addresses to probe: got %s, want %s", got, want)
+	}
+	if list := n.acquaintances(); len(list) != 1 || list[0].id != id {
+		t.Errorf("peers to probe: got %v, want the bootstrap peer alone", list)
+	}
+}
+
+func TestConnectAll(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	open := l.Addr().String()
+	closed, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed.Close()
+	defer l.Close()
+	got := connectAll(t.Context(), []string{open, closed.Addr().String()})
+	if !got[0].ok || got[0].took <= 0 || got[1].ok || got[0].port != l.Addr().(*net.TCPAddr).Port {
+		t.Errorf("an open and a closed port: got %+v", got)
+	}
+}
+
+func testPeer(t *testing.T) peer.ID {
+	t.Helper()
+	key, err := NewIdentity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, err := peer.IDFromPrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
