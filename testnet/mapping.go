@@ -80,7 +80,7 @@ func (b *NAT) mappingLocked(now time.Time, internal, dst netip.AddrPort) *mappin
 	}
 	port, ok := internal.Port(), true
 	if !b.cfg.PreservePort || !free(port) {
-		port, ok = pickPort(b.dice, firstExternal, lastExternal, free)
+		port, ok = b.pickLocked(free)
 	}
 	if !ok {
 		return nil
@@ -89,6 +89,25 @@ func (b *NAT) mappingLocked(now time.Time, internal, dst netip.AddrPort) *mappin
 	b.table.byKey[key] = m
 	b.table.byPort[port] = m
 	return m
+}
+
+// pickLocked takes a free external port: the next one of a sequential box,
+// which starts anywhere, or a random one.
+func (b *NAT) pickLocked(free func(uint16) bool) (uint16, bool) {
+	if !b.cfg.Sequential || b.lastPort == 0 {
+		port, ok := pickPort(b.dice, firstExternal, lastExternal, free)
+		b.lastPort = port
+		return port, ok
+	}
+	const ports = lastExternal - firstExternal + 1
+	for i := range ports {
+		port := uint16(firstExternal + (int(b.lastPort)-firstExternal+1+i)%ports)
+		if free(port) {
+			b.lastPort = port
+			return port, true
+		}
+	}
+	return 0, false
 }
 
 func (t mappings) remove(m *mapping) {

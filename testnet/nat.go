@@ -53,6 +53,11 @@ type NATConfig struct {
 	// and take a random one if it is taken. Otherwise all are random.
 	PreservePort bool
 
+	// Sequential makes the box hand out external ports one after another, as
+	// many symmetric ones do, so that the next can be predicted. PreservePort
+	// goes first.
+	Sequential bool
+
 	// MappingTimeout is how long a mapping, and leave to send to it, lasts
 	// after the last packet out; packets in do not refresh it (RFC 4787 REQ-6
 	// asks only for the former). If zero, 5 minutes.
@@ -106,10 +111,11 @@ type NAT struct {
 	lan     *segment
 
 	// guarded by Net.mu
-	wan     netip.Addr
-	nextLAN int
-	dice    *rand.Rand
-	table   mappings
+	wan      netip.Addr
+	nextLAN  int
+	lastPort uint16 // of Sequential
+	dice     *rand.Rand
+	table    mappings
 }
 
 func (n *Net) addNATLocked(name string, cfg NATConfig, outside *segment, wan netip.Addr) *NAT {

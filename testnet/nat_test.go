@@ -341,6 +341,24 @@ func TestPortsRunOut(t *testing.T) {
 	})
 }
 
+// TestSequentialPorts: the ports of a sequential box follow one another, past
+// those that are taken.
+func TestSequentialPorts(t *testing.T) {
+	simulate(t, testnet.Config{}, func(t *testing.T, n *testnet.Net) {
+		cfg := testnet.Symmetric()
+		cfg.Sequential = true
+		s := listen(t, n.NAT("box", cfg).Host("inside"), 4001)
+		var last uint16
+		for i := range 5 {
+			port := s.seenBy(listen(t, n.Host(fmt.Sprint("server", i)), 4001)).Port()
+			if i > 0 && port != last+1 {
+				t.Errorf("destination %d: got port %d, want %d", i, port, last+1)
+			}
+			last = port
+		}
+	})
+}
+
 func TestSameSeedSamePorts(t *testing.T) {
 	ports := func(seed uint64) (got []uint16) {
 		simulate(t, testnet.Config{Seed: seed}, func(t *testing.T, n *testnet.Net) {
