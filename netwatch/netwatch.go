@@ -129,7 +129,7 @@ func (w watcher) run(ctx context.Context, hints func(context.Context, chan<- str
 	defer ticker.Stop()
 	for {
 		var c Change
-		look := false
+		var look bool
 		select {
 		case <-ctx.Done():
 			return nil

@@ -1,7 +1,6 @@
 package netwatch
 
 import (
-	"bytes"
 	"net"
 	"net/netip"
 	"slices"
@@ -65,19 +64,22 @@ func read() (snapshot, error) {
 			}
 		}
 	}
-	router, err := netroute.New()
-	if err != nil {
-		return s, nil // a system without: the addresses tell most
-	}
-	for i, to := range somewhere {
-		dev, gateway, _, err := router.Route(to)
-		if err != nil || dev == nil {
-			continue // there is none
+	// A system without a router: the addresses tell most.
+	if router, err := netroute.New(); err == nil {
+		for i, to := range somewhere {
+			s.routes[i] = routeTo(router, to)
 		}
-		gw, _ := netip.AddrFromSlice(bytes.Clone(gateway))
-		s.routes[i] = route{dev: dev.Name, gateway: gw.Unmap()}
 	}
 	return s, nil
+}
+
+func routeTo(router netroute.Router, to net.IP) route {
+	dev, gateway, _, err := router.Route(to)
+	if err != nil || dev == nil {
+		return route{}
+	}
+	gw, _ := netip.AddrFromSlice(gateway)
+	return route{dev: dev.Name, gateway: gw.Unmap()}
 }
 
 // counts returns an interface's address if others could use it.
