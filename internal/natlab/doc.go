@@ -33,8 +33,11 @@
 //
 //	unshare -Urnm sh -c 'mount -t tmpfs tmpfs /run && exec go test ./internal/natlab'
 //
-// What it does not do: delay, loss (this needs a userspace router; netem is
-// not in every kernel), hairpin, UPnP, and NATs for IPv6.
+// The internet takes no time and loses nothing, until [Lab.Delay] and
+// [Lab.Loss]. A box may be told to [Box.Restrict] its network, or made with
+// [Hairpin]. Programs that are no tests build labs by [Use].
+//
+// What it does not do: UPnP, and NATs for IPv6.
 //
 // Traps for those who write tests with it:
 //   - Two programs behind one NAT need different listen ports. Linux keeps the

@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"sync"
-	"testing"
 	"time"
 )
 
@@ -17,7 +16,7 @@ import (
 // says otherwise.
 type Lab struct {
 	// static after New
-	tb        testing.TB
+	tb        TB
 	id        string // "natlab0": prefix of everything this lab makes
 	lock      *os.File
 	artifacts string
@@ -29,11 +28,13 @@ type Lab struct {
 	public   int // public networks handed out
 	private  int // LANs handed out
 	procs    []*Process
+	transit  *transit // nil while packets take no time
 }
 
 // New makes a lab with nothing in it but the core router, and removes it when
-// the test ends, however it ends. Several labs can exist at once.
-func New(tb testing.TB) *Lab {
+// the test ends, however it ends. Several labs can exist at once. A program
+// that is no test calls [Use].
+func New(tb TB) *Lab {
 	tb.Helper()
 	if why := missing(); why != "" {
 		unmet(tb, why)
@@ -106,7 +107,7 @@ func (lab *Lab) machine(name string) (*Machine, error) {
 // after a panic of the test's own goroutine.
 func (lab *Lab) close() {
 	lab.mu.Lock()
-	procs, machines := lab.procs, lab.machines
+	procs, machines, transit := lab.procs, lab.machines, lab.transit
 	lab.mu.Unlock()
 	if lab.tb.Failed() {
 		for _, p := range procs {
@@ -122,6 +123,9 @@ func (lab *Lab) close() {
 	}
 	if err := removeNamespaces(namespaces); err != nil {
 		lab.tb.Errorf("natlab: remove %s: %v", lab.id, err)
+	}
+	if transit != nil {
+		transit.close()
 	}
 	for _, p := range procs {
 		<-p.done // ends: the process is dead, and WaitDelay bounds its pipes

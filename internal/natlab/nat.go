@@ -5,6 +5,7 @@ package natlab
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 )
 
 // Kind is how a NAT maps and filters, in the words of RFC 3489 section 5
@@ -49,26 +50,35 @@ type Box struct {
 	boxes byte
 }
 
+// Option is something that a NAT box does besides what its kind says.
+type Option int
+
+// Hairpin lets machines on the LAN reach each other by their external
+// addresses: a packet from the LAN to one comes back to the LAN, with the
+// sender's external address as its source (RFC 4787 section 6), and is not
+// filtered. Not for Symmetric, whose external ports nobody can know.
+const Hairpin Option = iota + 1
+
 // NAT makes a NAT box on the internet. It has no IPv6.
-func (lab *Lab) NAT(name string, kind Kind) *Box {
+func (lab *Lab) NAT(name string, kind Kind, options ...Option) *Box {
 	lab.tb.Helper()
 	m, err := lab.machine(name)
 	lab.must(err)
 	lab.must(lab.plugIntoCore(m, "wan", false))
 	b := &Box{Machine: m}
-	lab.must(b.setUp(kind))
+	lab.must(b.setUp(kind, options))
 	return b
 }
 
 // NAT makes a NAT box behind this one, with an address of 100.64.0.0/10 as its
 // external one: this box is then the carrier's.
-func (b *Box) NAT(name string, kind Kind) *Box {
+func (b *Box) NAT(name string, kind Kind, options ...Option) *Box {
 	b.lab.tb.Helper()
 	m, err := b.lab.machine(name)
 	b.lab.must(err)
 	b.lab.must(b.plugIn(m, "wan", b.carrier(), &b.boxes))
 	inner := &Box{Machine: m}
-	b.lab.must(inner.setUp(kind))
+	b.lab.must(inner.setUp(kind, options))
 	return inner
 }
 
@@ -99,7 +109,7 @@ const (
 )
 
 // setUp makes a machine that has its wan interface into a NAT box.
-func (b *Box) setUp(kind Kind) error {
+func (b *Box) setUp(kind Kind, options []Option) error {
 	b.lab.mu.Lock()
 	b.lab.private++
 	b.lan = b.lab.private
@@ -111,16 +121,30 @@ func (b *Box) setUp(kind Kind) error {
 	if script == "" {
 		return fmt.Errorf("%s: no such kind of NAT: %s", b.name, kind)
 	}
+	if slices.Contains(options, Hairpin) {
+		if kind == Symmetric {
+			return fmt.Errorf("%s: no hairpin with a symmetric NAT", b.name)
+		}
+		script += hairpin(b.ip)
+	}
 	// Before forwarding begins, so that nothing passes unfiltered.
 	if err := nft(b.netns, script); err != nil {
 		return err
 	}
-	if err := sysctl(b.netns, map[string]string{"net/ipv4/ip_forward": "1"}); err != nil {
+	if err := sysctl(b.netns, map[string]string{
+		"net/ipv4/ip_forward": "1",
+		// A packet that leaves where it came in (hairpin) would bring its sender
+		// an ICMP redirect to the other machine, which knows nothing of NAT.
+		"net/ipv4/conf/all/send_redirects":     "0",
+		"net/ipv4/conf/default/send_redirects": "0",
+	}); err != nil {
 		return err
 	}
 	return ipBatch(b.netns,
-		// No multicast snooping: without a querier it loses mDNS.
-		"link add name lan type bridge stp_state 0 forward_delay 0 mcast_snooping 0",
+		// No multicast snooping: without a querier it loses mDNS. An address of
+		// its own, or the bridge takes the lowest of its ports', and those who
+		// were there before send to a stale one when another machine comes.
+		fmt.Sprintf("link add name lan address 02:00:00:00:00:%02x type bridge stp_state 0 forward_delay 0 mcast_snooping 0", b.lan),
 		fmt.Sprintf("addr add %s/24 dev lan", host(b.home(), 1)),
 		fmt.Sprintf("addr add %s/24 dev lan", host(b.carrier(), 1)),
 		"link set lan up")

@@ -3,8 +3,11 @@
 package natlab
 
 import (
+	"net"
 	"net/netip"
+	"sync"
 	"testing"
+	"time"
 
 	manet "github.com/multiformats/go-multiaddr/net"
 
@@ -132,6 +135,105 @@ func TestNoHairpin(t *testing.T) {
 	cb.WriteToUDPAddrPort(msg, netip.AddrPortFrom(a.IP(), 40001))
 	if _, ok := ca.hear(netip.AddrPortFrom(b.IP(), 40002), passes); !ok {
 		t.Errorf("a packet on the LAN did not arrive")
+	}
+}
+
+// With hairpin it can, for both protocols and from the very first packet; to
+// the rest of the world the box is of its kind.
+func TestHairpin(t *testing.T) {
+	for _, kind := range []Kind{FullCone, AddressRestricted, PortRestricted} {
+		t.Run(kind.String(), func(t *testing.T) {
+			t.Parallel()
+			lab := New(t)
+			s := startServers(t, lab.Public("stun1"), lab.Public("stun2"))
+			box := lab.NAT("nat", kind, Hairpin)
+			a, b := box.Host("a"), box.Host("b")
+			// Not the ports of the prober, which c is going to need.
+			ca, cb := newClient(t, a, 40011), newClient(t, b, 40012)
+			seenA, okA := ca.ask(s.at(0), s.at(0), passes)
+			seenB, okB := cb.ask(s.at(0), s.at(0), passes)
+			if !okA || !okB {
+				t.Fatal("no answer")
+			}
+			ca.id, cb.id = 7, 7
+			msg := []byte(`{"ID":7}`)
+			cb.WriteToUDPAddrPort(msg, seenA.Observed)
+			if _, ok := ca.hear(seenB.Observed, passes); !ok {
+				t.Errorf("a packet from b to %s did not arrive from %s", seenA.Observed, seenB.Observed)
+			}
+			ca.WriteToUDPAddrPort(msg, seenB.Observed)
+			if _, ok := cb.hear(seenA.Observed, passes); !ok {
+				t.Errorf("the answer from a to %s did not arrive from %s", seenB.Observed, seenA.Observed)
+			}
+			if b := probeUDP(t, box.Host("c"), s); !b.independent() ||
+				b.SameIPOtherPort != (kind != PortRestricted) || b.Stranger != (kind == FullCone) {
+				t.Errorf("to the world it is %s", b)
+			}
+			// TCP: a listens where a server has seen it.
+			var ln net.Listener
+			if err := a.Do(func() (err error) {
+				lc := net.ListenConfig{Control: reuse}
+				ln, err = lc.Listen(t.Context(), "tcp4", netip.AddrPortFrom(a.IP(), 40003).String())
+				return err
+			}); err != nil {
+				t.Fatal(err)
+			}
+			var serving sync.WaitGroup
+			serving.Go(func() { serveTCP(ln) })
+			t.Cleanup(func() { ln.Close(); serving.Wait() })
+			external := dialTCP(t, a, 40003, s.at(0))
+			if seen := dialTCP(t, b, 40004, external); seen != netip.AddrPortFrom(box.IP(), 40004) {
+				t.Errorf("a saw b at %s", seen)
+			}
+		})
+	}
+}
+
+func TestRestrict(t *testing.T) {
+	for _, tc := range []struct {
+		restriction      Restriction
+		udp, tcp, tcp443 bool
+	}{
+		{0, true, true, true},
+		{UDPBlocked, false, true, true},
+		{TCP443Only, false, false, true},
+	} {
+		t.Run(tc.restriction.String(), func(t *testing.T) {
+			t.Parallel()
+			lab := New(t)
+			s := startServers(t, lab.Public("stun1"), lab.Public("stun2"))
+			box := lab.NAT("nat", FullCone)
+			a := box.Host("a")
+			c := newClient(t, a, 40001)
+			if _, ok := c.ask(s.at(0), s.at(0), passes); !ok {
+				t.Fatal("no answer before the restriction")
+			}
+			if tc.restriction != 0 {
+				box.Restrict(tc.restriction)
+			}
+			wait := func(ok bool) time.Duration {
+				if ok {
+					return passes
+				}
+				return silence
+			}
+			if _, ok := c.ask(s.at(0), s.at(0), wait(tc.udp)); ok != tc.udp {
+				t.Errorf("UDP passes: %t, want %t", ok, tc.udp)
+			}
+			// Nor does it come in by the mapping that there is.
+			c.id++
+			s.send(s.at(2), netip.AddrPortFrom(box.IP(), 40001), c.id)
+			if _, ok := c.hear(s.at(2), wait(tc.udp)); ok != tc.udp {
+				t.Errorf("UDP comes in: %t, want %t", ok, tc.udp)
+			}
+			for port, want := range map[uint16]bool{serverPorts[0]: tc.tcp, 443: tc.tcp443} {
+				// Refused is as good as accepted: it was let through.
+				err := a.Do(func() error { return dialFor(wait(want), "tcp4", netip.AddrPortFrom(s.a.IP(), port)) })
+				if got := !isTimeout(err); got != want {
+					t.Errorf("TCP to port %d passes: %t (%v), want %t", port, got, err, want)
+				}
+			}
+		})
 	}
 }
 

@@ -7,12 +7,11 @@ import (
 	"os/exec"
 	"strings"
 	"sync"
-	"testing"
 )
 
 // unmet ends the test: skipped, or failed where NATLAB=require says that this
 // machine is supposed to have everything.
-func unmet(tb testing.TB, why string) {
+func unmet(tb TB, why string) {
 	tb.Helper()
 	if os.Getenv("NATLAB") == "require" {
 		tb.Fatalf("natlab needs %s", why)

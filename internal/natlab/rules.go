@@ -2,6 +2,11 @@
 
 package natlab
 
+import (
+	"fmt"
+	"net/netip"
+)
+
 // rules is the nftables script of a NAT box with interfaces wan and lan; ""
 // for an unknown kind.
 //
@@ -99,3 +104,78 @@ const firewall = `
 				iifname "wan" ct status dnat accept
 			}
 		}`
+
+// hairpin adds to a box what [Hairpin] says. The notes are those of a full
+// cone, for all kinds: masquerade keeps the port, so that who uses a port tells
+// where its external one leads.
+func hairpin(external netip.Addr) string {
+	return fmt.Sprintf(`
+		table ip natlab_hairpin {
+			map cone {
+				type inet_proto . inet_service : ipv4_addr . inet_service
+				flags dynamic, timeout
+				timeout 300s
+				size 65535
+			}
+			chain learn {
+				type filter hook postrouting priority 90; policy accept;
+				oifname "wan" meta l4proto { tcp, udp } update @cone { meta l4proto . th sport : ip saddr . th sport }
+			}
+			chain prerouting {
+				type nat hook prerouting priority dstnat; policy accept;
+				iifname "lan" ip daddr %[1]s dnat ip to meta l4proto . th dport map @cone
+			}
+			chain postrouting {
+				type nat hook postrouting priority srcnat; policy accept;
+				iifname "lan" oifname "lan" ct status dnat snat to %[1]s
+			}
+		}
+		table ip natlab {
+			chain forward {
+				iifname "lan" oifname "lan" ct status dnat accept
+			}
+		}`, external)
+}
+
+// A Restriction is what a network lets out at all, whatever its NAT.
+type Restriction int
+
+const (
+	// UDPBlocked: no UDP, in or out. Many companies.
+	UDPBlocked Restriction = iota + 1
+	// TCP443Only: nothing but TCP to port 443. Hotels, and stricter companies.
+	TCP443Only
+)
+
+func (r Restriction) String() string {
+	switch r {
+	case UDPBlocked:
+		return "UDPBlocked"
+	case TCP443Only:
+		return "TCP443Only"
+	}
+	return fmt.Sprintf("Restriction(%d)", int(r))
+}
+
+// Restrict drops silently, from now on, what the network behind the box is not
+// to send and receive; connections that exist suffer too. What was forbidden
+// before stays so.
+func (b *Box) Restrict(r Restriction) {
+	b.lab.tb.Helper()
+	var script string
+	switch r {
+	case UDPBlocked:
+		script = `
+			insert rule ip natlab forward iifname "lan" oifname "wan" meta l4proto udp drop
+			insert rule ip natlab forward iifname "wan" oifname "lan" meta l4proto udp drop`
+	case TCP443Only:
+		script = `
+			insert rule ip natlab forward iifname "lan" oifname "wan" meta l4proto != tcp drop
+			insert rule ip natlab forward iifname "lan" oifname "wan" tcp dport != 443 drop
+			insert rule ip natlab forward iifname "wan" oifname "lan" meta l4proto != tcp drop
+			insert rule ip natlab forward iifname "wan" oifname "lan" tcp sport != 443 drop`
+	default:
+		b.lab.tb.Fatalf("natlab: no such restriction: %s", r)
+	}
+	b.lab.must(nft(b.netns, script))
+}
