@@ -1,0 +1,91 @@
+package stranger
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
+
+	"github.com/causeway-p2p/causeway/internal/oneshot"
+	"github.com/causeway-p2p/causeway/stranger/pb"
+)
+
+// askTimeout is more than serveTimeout, so that it is the server who gives up.
+const askTimeout = serveTimeout + 2*time.Second
+
+// Ask has a server, to which we are connected, find somebody who dials addr and
+// hands over the nonce. It returns when the server has answered, in the worst
+// case after 18 seconds; a nonce that arrives may do so before. Nil and
+// ErrDialFailed are what the server says; ErrNobody, a *RefusedError and all
+// other errors mean that nobody has dialled, or that nobody knows.
+func (s *Stranger) Ask(ctx context.Context, via peer.ID, addr ma.Multiaddr, nonce uint64) error {
+	t, err := parseTarget(addr.Bytes())
+	if err == nil {
+		err = s.ask(ctx, via, t, nonce)
+	}
+	if err != nil {
+		return fmt.Errorf("stranger for %s by %s: %w", addr, via, err)
+	}
+	return nil
+}
+
+func (s *Stranger) ask(ctx context.Context, via peer.ID, t target, nonce uint64) error {
+	m := &pb.Ask{Addr: t.addr.Bytes(), Nonce: nonce}
+	for _, p := range s.contacts(t.ip.Is4()) {
+		m.Known = append(m.Known, prefixToWire(p))
+	}
+	var outcome error
+	err := oneshot.Call(ctx, s.host, via, Protocol, askTimeout, func(st network.Stream) error {
+		if err := oneshot.Write(st, &pb.Message{Kind: &pb.Message_Ask{Ask: m}}); err != nil {
+			return err
+		}
+		for range maxTries {
+			wanted, o, err := reply(st)
+			if outcome = o; err != nil || wanted == 0 {
+				return err
+			}
+			if _, err := st.Write(make([]byte, wanted)); err != nil {
+				return err
+			}
+		}
+		wanted, o, err := reply(st)
+		if outcome = o; err == nil && wanted > 0 {
+			return errMessage // who asks for more has had enough
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return outcome
+}
+
+// contacts are the networks of one IP family that we are in contact with, those
+// first whose hosts a server could choose.
+func (s *Stranger) contacts(four bool) []netip.Prefix {
+	var speaking, others []netip.Prefix
+	for _, c := range s.host.Network().Conns() {
+		ip, ok := publicIP(c.RemoteMultiaddr())
+		if !ok || ip.Is4() != four {
+			continue
+		}
+		list := &others
+		if oneshot.Speaks(s.host, c.RemotePeer(), Protocol) {
+			list = &speaking
+		}
+		if p := around(ip); len(*list) < maxKnown && !slices.Contains(*list, p) {
+			*list = append(*list, p)
+		}
+	}
+	for _, p := range others {
+		if !slices.Contains(speaking, p) {
+			speaking = append(speaking, p)
+		}
+	}
+	return speaking[:min(len(speaking), maxKnown)]
+}

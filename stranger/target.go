@@ -1,0 +1,133 @@
+package stranger
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
+)
+
+// maxAddrLen bounds an address, in bytes: IPv6 with QUIC has 24.
+const maxAddrLen = 64
+
+// target is an address that may be dialled as far as its looks go.
+type target struct {
+	addr ma.Multiaddr
+	ip   netip.Addr
+}
+
+// shapes are the addresses that are dialled: nothing that has to be resolved,
+// nothing that goes through somebody else, and nothing with more to it than
+// where the packets go.
+var shapes = [][]int{
+	{ma.P_IP4, ma.P_TCP}, {ma.P_IP6, ma.P_TCP},
+	{ma.P_IP4, ma.P_UDP, ma.P_QUIC_V1}, {ma.P_IP6, ma.P_UDP, ma.P_QUIC_V1},
+}
+
+func parseTarget(b []byte) (target, error) {
+	if len(b) > maxAddrLen {
+		return target{}, refuse(Malformed)
+	}
+	a, err := ma.NewMultiaddrBytes(b)
+	if err != nil {
+		return target{}, refuse(Malformed)
+	}
+	shape := make([]int, len(a))
+	for i, c := range a {
+		shape[i] = c.Code()
+	}
+	if !slices.ContainsFunc(shapes, func(s []int) bool { return slices.Equal(s, shape) }) || a[1].Value() == "0" {
+		return target{}, refuse(Malformed)
+	}
+	ip, ok := netip.AddrFromSlice(a[0].RawValue())
+	if !ok || !public(ip) || !manet.IsPublicAddr(a) {
+		return target{}, refuse(NotPublic)
+	}
+	return target{addr: a, ip: ip}, nil
+}
+
+var (
+	unicast6 = netip.MustParsePrefix("2000::/3")
+	// special are within what manet.IsPublicAddr (go-multiaddr v0.16) takes for
+	// public: networks that nobody has, and IPv6 networks whose addresses
+	// contain an IPv4 address of the asker's choice.
+	special = []netip.Prefix{
+		netip.MustParsePrefix("192.0.0.0/24"), // RFC 6890
+		netip.MustParsePrefix("2001::/23"),    // RFC 2928: Teredo, ORCHID, …
+		netip.MustParsePrefix("2002::/16"),    // RFC 3056: 6to4
+		netip.MustParsePrefix("3fff::/20"),    // RFC 9637: documentation
+	}
+)
+
+// public reports whether an address is one of the internet's. It is only for
+// what manet.IsPublicAddr says yes to.
+func public(ip netip.Addr) bool {
+	return ip.IsValid() && (ip.Is4() || unicast6.Contains(ip)) &&
+		!slices.ContainsFunc(special, func(p netip.Prefix) bool { return p.Contains(ip) })
+}
+
+// Prefixes within which two addresses count as near: behind one router, or
+// one operator's.
+const (
+	near4 = 24
+	near6 = 48
+)
+
+// around is the network of hosts near ip.
+func around(ip netip.Addr) netip.Prefix {
+	bits := near6
+	if ip.Is4() {
+		bits = near4
+	}
+	p, _ := ip.Prefix(bits) // cannot fail: the address has more bits
+	return p
+}
+
+// publicIP is the public IP address in a, if it has one and is no circuit.
+func publicIP(a ma.Multiaddr) (netip.Addr, bool) {
+	if len(a) == 0 || relayed(a) || !manet.IsPublicAddr(a) {
+		return netip.Addr{}, false
+	}
+	ip, ok := netip.AddrFromSlice(a[0].RawValue())
+	return ip, ok && (a[0].Code() == ma.P_IP4 || a[0].Code() == ma.P_IP6) && public(ip)
+}
+
+func relayed(a ma.Multiaddr) bool {
+	return slices.ContainsFunc(a, func(c ma.Component) bool { return c.Code() == ma.P_CIRCUIT })
+}
+
+// direct reports whether a connection leads to where its address says.
+func direct(c network.Conn) bool { return !c.Stat().Limited && !relayed(c.RemoteMultiaddr()) }
+
+// seenAt are the public addresses from which a peer is connected to us.
+func seenAt(h host.Host, p peer.ID) []netip.Addr {
+	var out []netip.Addr
+	for _, c := range h.Network().ConnsToPeer(p) {
+		if ip, ok := publicIP(c.RemoteMultiaddr()); ok && direct(c) && !slices.Contains(out, ip) {
+			out = append(out, ip)
+		}
+	}
+	return out
+}
+
+// ownIPs are the host's public addresses, as far as it knows them.
+func ownIPs(h host.Host) []netip.Addr {
+	all := slices.Clone(h.Addrs())
+	if b, ok := h.(interface{ AllAddrs() []ma.Multiaddr }); ok { // also those it does not tell others
+		all = append(all, b.AllAddrs()...)
+	}
+	if listen, err := h.Network().InterfaceListenAddresses(); err == nil {
+		all = append(all, listen...)
+	}
+	var out []netip.Addr
+	for _, a := range all {
+		if ip, ok := publicIP(a); ok && !slices.Contains(out, ip) {
+			out = append(out, ip)
+		}
+	}
+	return out
+}
