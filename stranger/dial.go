@@ -51,7 +51,9 @@ func (s *Stranger) dial(ctx context.Context, st network.Stream, m *pb.Dial) erro
 		return err
 	}
 	defer leave()
-	st.SetReadDeadline(time.Now().Add(dataWait))
+	if err := st.SetReadDeadline(time.Now().Add(dataWait)); err != nil {
+		return err
+	}
 	if err := wantData(st, dialData); err != nil {
 		return err
 	}

@@ -132,7 +132,9 @@ func (s *Stranger) pass(ctx context.Context, asker network.Stream, third peer.ID
 // payOn has the asker pay and hands it on. It takes the whole payment even if
 // the third node is gone, so that the next word on the stream is the next word.
 func payOn(asker, third network.Stream, n int64) error {
-	asker.SetReadDeadline(time.Now().Add(dataWait))
+	if err := asker.SetReadDeadline(time.Now().Add(dataWait)); err != nil {
+		return errors.Join(errNotPaid, err)
+	}
 	if err := wantData(asker, n); err != nil {
 		return errors.Join(errNotPaid, err)
 	}

@@ -70,7 +70,9 @@ type gate struct {
 }
 
 func newGate(perAsker, perTarget, total, concurrent int) *gate {
-	perMinute := func(n, keys int) *oneshot.Allowance { return oneshot.NewAllowance(n, time.Minute/time.Duration(n), keys) }
+	perMinute := func(n, keys int) *oneshot.Allowance {
+		return oneshot.NewAllowance(n, time.Minute/time.Duration(n), keys)
+	}
 	return &gate{
 		perAsker: perMinute(perAsker, maxRemembered), perTarget: perMinute(perTarget, maxRemembered),
 		total: perMinute(total, 1), most: concurrent, perHost: make(map[netip.Prefix]int),

@@ -24,8 +24,10 @@ type target struct {
 // nothing that goes through somebody else, and nothing with more to it than
 // where the packets go.
 var shapes = [][]int{
-	{ma.P_IP4, ma.P_TCP}, {ma.P_IP6, ma.P_TCP},
-	{ma.P_IP4, ma.P_UDP, ma.P_QUIC_V1}, {ma.P_IP6, ma.P_UDP, ma.P_QUIC_V1},
+	{ma.P_IP4, ma.P_TCP},
+	{ma.P_IP6, ma.P_TCP},
+	{ma.P_IP4, ma.P_UDP, ma.P_QUIC_V1},
+	{ma.P_IP6, ma.P_UDP, ma.P_QUIC_V1},
 }
 
 func parseTarget(b []byte) (target, error) {
