@@ -4,6 +4,7 @@
 //	GET  /v1/status                    node.Status
 //	GET  /v1/events?history=1          node.EventRecord, one JSON object a line
 //	GET  /v1/ping?peer=ID&count=3      PingLine, one JSON object a line
+//	GET  /v1/netcheck                  node.Netcheck
 //	POST /v1/connect?peer=ID&service=S a byte stream (see Stream)
 //	POST /v1/listen?service=S          a byte stream with the next caller
 //	POST /v1/relays?do=VERB&…          change which relays are used (see relays.go)
@@ -124,6 +125,7 @@ func Serve(n *node.Node, path string, opts ...Option) (*Server, error) {
 	mux.HandleFunc("GET /v1/status", s.status)
 	mux.HandleFunc("GET /v1/events", s.events)
 	mux.HandleFunc("GET /v1/ping", s.ping)
+	mux.HandleFunc("GET /v1/netcheck", s.netcheck)
 	mux.HandleFunc("POST /v1/connect", s.connect)
 	mux.HandleFunc("POST /v1/listen", s.listen)
 	mux.HandleFunc("POST /v1/relays", s.relays)

@@ -25,7 +25,7 @@ func startNode(t *testing.T, bootstrap ...peer.AddrInfo) (*node.Node, *Client, s
 	t.Helper()
 	n, err := node.New(node.Config{
 		Network: "admin-test", Listen: []ma.Multiaddr{ma.StringCast("/ip4/127.0.0.1/udp/0/quic-v1")},
-		AllowPrivate: true, Bootstrap: bootstrap, Server: true, Relays: -1,
+		AllowPrivate: true, Bootstrap: bootstrap, Server: true, Relays: -1, PortalURL: node.NoPortalURL,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -392,4 +392,16 @@ func FuzzFrames(f *testing.F) {
 		}
 		s.Close()
 	})
+}
+
+func TestNetcheck(t *testing.T) {
+	n, c, _ := startNode(t)
+	got, err := c.Netcheck(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := n.Netcheck(t.Context())
+	if got.Headline != want.Headline || got.Kind != want.Kind || len(got.Peers) != len(want.Peers) || got.Time.IsZero() {
+		t.Errorf("over the socket: got %+v, want %+v", got, want)
+	}
 }

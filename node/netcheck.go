@@ -93,11 +93,13 @@ func (n *Node) measure(ctx context.Context, r *Netcheck) {
 	r.IPv6 = n.hasIPv6()
 }
 
-// udpWorks: some peer out there answers over QUIC.
+// udpWorks: some peer out there answers over QUIC. One on this machine or on
+// the LAN shows nothing, unless the LAN is all there is.
 func (n *Node) udpWorks() reachability.Fact {
 	for _, c := range n.host.Network().Conns() {
 		a := c.RemoteMultiaddr()
-		if _, err := a.ValueForProtocol(ma.P_UDP); err == nil && !isCircuit(a) && c.Stat().Direction == network.DirOutbound {
+		outside := manet.IsPublicAddr(a) || n.cfg.AllowPrivate && !manet.IsIPLoopback(a)
+		if _, err := a.ValueForProtocol(ma.P_UDP); err == nil && outside && !isCircuit(a) && c.Stat().Direction == network.DirOutbound {
 			return reachability.Yes
 		}
 	}
@@ -126,7 +128,7 @@ func familyOf(a ma.Multiaddr) (v4, v6 bool) {
 
 // conclude derives what follows from the facts.
 func (r *Netcheck) conclude() {
-	r.Settled = !r.Reachability.Weak && r.Reachability.Reachability != reachability.Unknown
+	r.Settled = Settled(r.Reachability)
 	if r.UDP == reachability.NotTold {
 		r.UDP = not(r.NAT.UDPBlocked)
 	}
@@ -137,6 +139,11 @@ func (r *Netcheck) conclude() {
 	r.Ease = r.Kind.Ease()
 	r.Peers = outlook(r.Kind, kindOf(r.NAT.TCP))
 	r.Headline = r.headline()
+}
+
+// Settled reports whether a verdict rests on more than one server's word.
+func Settled(v reachability.Verdict) bool {
+	return !v.Weak && v.Reachability != reachability.Unknown
 }
 
 func not(f reachability.Fact) reachability.Fact {

@@ -3,12 +3,13 @@
 //
 //	peer up --network demo --bootstrap …   run a peer, also behind a NAT
 //	peer ping PEER                         find a peer by its ID and ping it
+//	peer netcheck                          can others reach me, and whom can I reach
 //	peer listen SERVICE                    pipe standard input and output …
 //	peer connect PEER SERVICE              … to another peer
 //	peer status                            how the running peer is
 //	peer relay pin RELAY                   change which relays it uses
 //
-// ping, listen and connect use the running peer, if there is one, and
+// ping, netcheck, listen and connect use the running peer, if there is one, and
 // otherwise start one that lives as long as the command.
 package main
 
@@ -49,7 +50,7 @@ name, as in PEER_NETWORK) or in a TOML file (--config).`,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	o.add(root)
-	root.AddCommand(newUp(&o), cli.NewStatus(&o.NodeFlags, "peer up"), newPing(&o), newListen(&o), newConnect(&o), newRelay(&o), cli.NewID(&o.NodeFlags))
+	root.AddCommand(newUp(&o), cli.NewStatus(&o.NodeFlags, "peer up"), newPing(&o), newNetcheck(&o), newListen(&o), newConnect(&o), newRelay(&o), cli.NewID(&o.NodeFlags))
 	cli.AddSettings(root, "PEER")
 	return root
 }

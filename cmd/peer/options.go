@@ -18,6 +18,9 @@ type options struct {
 	relays []string
 	token  tokenOptions
 	dev    bool
+	portal string
+
+	seekRelays bool // also an ephemeral node does
 }
 
 // add adds the flags that all subcommands share.
@@ -26,6 +29,7 @@ func (o *options) add(root *cobra.Command) {
 	o.NodeFlags.Add(fs, "peer", listenAny)
 	fs.StringSliceVar(&o.relays, "relay", nil, "address of a relay to use besides those that are found (repeatable)")
 	o.token.add(fs)
+	fs.StringVar(&o.portal, "portal-url", node.DefaultPortalURL, "what netcheck fetches to find a captive portal: it answers 204 over plain HTTP (none: nothing)")
 	fs.BoolVar(&o.dev, "dev", false, "join the \"relayd --dev\" that runs on this machine")
 }
 
@@ -67,13 +71,16 @@ func (o *options) newNode(ctx context.Context, ephemeral bool) (*node.Node, erro
 	if cfg.StaticRelays, err = cli.ParsePeers("--relay", o.relays); err != nil {
 		return nil, cli.Usage(err, "--relay /ip4/203.0.113.7/udp/4001/quic-v1/p2p/12D3…")
 	}
+	cfg.PortalURL = o.portal
 	if cfg.Network != node.PublicNetwork && len(cfg.Bootstrap) == 0 {
 		return nil, cli.Usage(fmt.Errorf("network %q needs somebody to join through", cfg.Network),
 			"--bootstrap with the address that relayd prints")
 	}
 	if ephemeral {
 		cfg.DataDir = ""
-		cfg.Relays = -1 // it reaches out only
+		if !o.seekRelays {
+			cfg.Relays = -1 // it reaches out only
+		}
 	} else {
 		if cfg.DataDir, err = o.OpenDataDir(); err != nil {
 			return nil, err

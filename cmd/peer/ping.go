@@ -72,7 +72,7 @@ func (p *pinger) line(l admin.PingLine) bool {
 	case l.Error != nil:
 		fmt.Fprintf(p.out, "%3d  no answer: %s\n", l.Seq, l.Error)
 	default:
-		fmt.Fprintf(p.out, "%3d  %-32s %s\n", l.Seq, l.Path, duration(l.RTT))
+		fmt.Fprintf(p.out, "%3d  %-32s %s\n", l.Seq, l.Path, cli.Duration(l.RTT))
 	}
 	return true
 }
@@ -83,13 +83,4 @@ func (p *pinger) verdict() error {
 		return nil
 	}
 	return explain(p.last)
-}
-
-// duration prints a round trip time with as many digits as it deserves.
-func duration(d time.Duration) string {
-	ms := float64(d) / float64(time.Millisecond)
-	if ms < 10 {
-		return fmt.Sprintf("%.1f ms", ms)
-	}
-	return fmt.Sprintf("%.0f ms", ms)
 }

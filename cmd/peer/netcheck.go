@@ -1,0 +1,171 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/causeway-p2p/causeway/internal/cli"
+	"github.com/causeway-p2p/causeway/node"
+)
+
+const (
+	// netcheckWait is how long a verdict may take that rests on more than one
+	// server's word.
+	netcheckWait = 10 * time.Second
+	// watchEvery is how often --watch looks when nothing has happened, and
+	// watchGap the least time between two looks, since events come in bursts.
+	watchEvery, watchGap = 30 * time.Second, 2 * time.Second
+)
+
+type netcheck struct {
+	*session
+	out, progress io.Writer
+	wait          time.Duration
+	json          bool
+}
+
+func newNetcheck(o *options) *cobra.Command {
+	var (
+		c     netcheck
+		watch bool
+	)
+	cmd := &cobra.Command{
+		Use:   "netcheck",
+		Short: "Tell whether others can reach this machine, and whom it can reach directly",
+		Long: `netcheck tells whether others can reach this machine, what is in the way, and
+which peers it can reach directly. It asks the running peer or, if there is none,
+starts one for as long as it takes. It exits 0 whatever it finds.`,
+		Args: cli.Args(),
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			o.seekRelays = true
+			if c.session, err = o.open(cmd, true); err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, c.close()) }()
+			c.out, c.progress = cmd.OutOrStdout(), cmd.ErrOrStderr()
+			r, err := c.first(cmd.Context())
+			if err != nil || !watch {
+				return err
+			}
+			return c.follow(cmd.Context(), r)
+		},
+	}
+	f := cmd.Flags()
+	f.BoolVar(&c.json, "json", false, "print JSON")
+	f.BoolVar(&watch, "watch", false, "go on, and print a line for each change, until Ctrl-C")
+	f.DurationVar(&c.wait, "wait", netcheckWait, "how long to wait for a verdict that rests on more than one server's word")
+	return cmd
+}
+
+// first waits for a verdict and prints the report.
+func (c *netcheck) first(ctx context.Context) (node.Netcheck, error) {
+	if err := c.settle(ctx); err != nil {
+		return node.Netcheck{}, err
+	}
+	r, err := c.Netcheck(ctx)
+	if err != nil {
+		return r, err
+	}
+	if !c.json {
+		return r, cli.WriteNetcheck(c.out, r)
+	}
+	enc := json.NewEncoder(c.out)
+	enc.SetIndent("", "  ")
+	return r, enc.Encode(r)
+}
+
+// settle shows what happens until the verdict is settled or the time is over.
+func (c *netcheck) settle(ctx context.Context) error {
+	if settled, err := c.settled(ctx); settled || err != nil {
+		return err
+	}
+	waiting, cancel := context.WithTimeout(ctx, c.wait)
+	defer cancel()
+	var failed error
+	err := c.Events(waiting, func(e node.EventRecord) bool {
+		if c.own != nil { // what happened to a running peer long ago is no progress
+			cli.PrintLine(c.progress, e.Time, e.Text)
+		}
+		if e.Event != node.EventName(node.ReachabilityChanged{}) {
+			return true
+		}
+		var settled bool
+		settled, failed = c.settled(ctx)
+		return !settled && failed == nil
+	})
+	if failed != nil {
+		return failed
+	}
+	if waiting.Err() != nil {
+		return ctx.Err()
+	}
+	return err
+}
+
+func (c *netcheck) settled(ctx context.Context) (bool, error) {
+	s, err := c.Status(ctx)
+	return node.Settled(s.Reachability), err
+}
+
+// follow prints what changes: a line for each, or a JSON report.
+func (c *netcheck) follow(ctx context.Context, last node.Netcheck) error {
+	ctx, cancel := context.WithCancel(ctx)
+	look := make(chan struct{}, 1)
+	ended := make(chan error, 1)
+	var events sync.WaitGroup
+	defer events.Wait()
+	defer cancel()
+	events.Go(func() {
+		ended <- c.Events(ctx, func(node.EventRecord) bool {
+			select {
+			case look <- struct{}{}:
+			default: // it will be looked at anyway
+			}
+			return true
+		})
+	})
+	for {
+		select {
+		case err := <-ended:
+			if ctx.Err() != nil {
+				return nil
+			}
+			return errors.Join(errors.New("the node stopped"), err)
+		case <-look:
+		case <-time.After(watchEvery):
+		}
+		r, err := c.Netcheck(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := c.tell(last, r); err != nil {
+			return err
+		}
+		last = r
+		select {
+		case <-ctx.Done():
+		case <-time.After(watchGap):
+		}
+	}
+}
+
+func (c *netcheck) tell(last, r node.Netcheck) error {
+	changes := cli.NetcheckChanges(last, r)
+	if c.json && len(changes) > 0 {
+		return json.NewEncoder(c.out).Encode(r)
+	}
+	for _, l := range changes {
+		cli.PrintLine(c.out, r.Time, fmt.Sprintf("%-14s  %s", l.Name, l.Text))
+	}
+	return nil
+}

@@ -1,0 +1,89 @@
+package cli
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/causeway-p2p/causeway/node"
+	"github.com/causeway-p2p/causeway/reachability"
+)
+
+func report() node.Netcheck {
+	return node.Netcheck{
+		Headline: "Others reach this node through a relay. Its NAT is easy: most peers get a direct path within a second.",
+		Reachability: reachability.Verdict{
+			Reachability: reachability.Private, IPv4: reachability.Private, IPv6: reachability.Unknown,
+			Because: "2 of 2 servers could not dial 11.0.0.2:4001 over QUIC",
+			Addrs: []reachability.AddrVerdict{
+				{Addr: "/ip4/11.0.0.2/udp/4001/quic-v1", Reachability: reachability.Private, Source: "observed", FailedBy: 2},
+			},
+		},
+		Kind: node.KindPortRestricted, Ease: "easy",
+		NAT: reachability.NAT{
+			UDP: reachability.Translation{
+				Mapping: reachability.EndpointIndependent, Filtering: reachability.AddressAndPortDependent,
+				External: []string{"11.0.0.2:4001"},
+			},
+			TCP:     reachability.Translation{Mapping: reachability.NotKnown, Filtering: reachability.NotKnown},
+			Hairpin: reachability.No,
+		},
+		UDP: reachability.Yes, IPv6: reachability.No, CaptivePortal: reachability.No, Only443: reachability.No,
+		Relays: []node.RelayRTT{
+			{ID: "12D3KooWA", Role: "reserved", RTT: 40 * time.Millisecond, How: "echo", Path: "quic"},
+			{ID: "12D3KooWB", Role: "bootstrap"},
+		},
+		Peers: []node.Outlook{
+			{Peers: node.KindPublic, Direct: node.ChanceYes},
+			{Peers: node.KindSymmetric, Direct: node.ChanceSometimes},
+		},
+	}
+}
+
+func TestWriteNetcheck(t *testing.T) {
+	const want = `Others reach this node through a relay. Its NAT is easy: most peers get a direct path within a second.
+
+can others reach me
+  verdict                         private: 2 of 2 servers could not dial 11.0.0.2:4001 over QUIC
+  IPv4                            private
+  IPv6                            unknown
+  /ip4/11.0.0.2/udp/4001/quic-v1  private (observed; 0 dialled it, 2 could not)
+
+what is in the way
+  NAT             easy (port-restricted)
+  UDP             works
+  over UDP        mapping endpoint-independent, filtering address-and-port-dependent; seen as 11.0.0.2:4001
+  hairpin         no
+  IPv6            no public address
+  captive portal  no
+  TCP 443 only    no
+
+relays
+  12D3KooWA  reserved, 40 ms away (echo, quic)
+  12D3KooWB  bootstrap, no answer
+
+direct paths to peers that are
+  public                             yes
+  behind a symmetric NAT, some CGNs  sometimes (ports must be guessed)
+`
+	var b strings.Builder
+	if err := WriteNetcheck(&b, report()); err != nil {
+		t.Fatal(err)
+	}
+	if b.String() != want {
+		t.Errorf("got\n%s\nwant\n%s", b.String(), want)
+	}
+}
+
+func TestNetcheckChanges(t *testing.T) {
+	old, now := report(), report()
+	now.Relays, now.Took = nil, time.Second
+	if c := NetcheckChanges(old, now); len(c) != 0 {
+		t.Errorf("nothing but measurements changed: got %v", c)
+	}
+	now.NAT.Hairpin, now.Headline = reachability.Yes, "Others can dial this node."
+	c := NetcheckChanges(old, now)
+	if len(c) != 2 || c[0] != (Line{"answer", now.Headline}) || c[1] != (Line{"hairpin", "yes"}) {
+		t.Errorf("got %v, want the answer and the hairpin", c)
+	}
+}
