@@ -9,7 +9,7 @@ import (
 	"github.com/causeway-p2p/causeway/reachability"
 )
 
-func report() node.Netcheck {
+func aNetcheck() node.Netcheck {
 	return node.Netcheck{
 		Headline: "Others reach this node through a relay. Its NAT is easy: most peers get a direct path within a second.",
 		Reachability: reachability.Verdict{
@@ -67,7 +67,7 @@ direct paths to peers that are
   behind a symmetric NAT, some CGNs  sometimes (ports must be guessed)
 `
 	var b strings.Builder
-	if err := WriteNetcheck(&b, report()); err != nil {
+	if err := WriteNetcheck(&b, aNetcheck()); err != nil {
 		t.Fatal(err)
 	}
 	if b.String() != want {
@@ -76,7 +76,7 @@ direct paths to peers that are
 }
 
 func TestNetcheckChanges(t *testing.T) {
-	old, now := report(), report()
+	old, now := aNetcheck(), aNetcheck()
 	now.Relays, now.Took = nil, time.Second
 	if c := NetcheckChanges(old, now); len(c) != 0 {
 		t.Errorf("nothing but measurements changed: got %v", c)
