@@ -18,7 +18,10 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 	circuitv2 "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/client"
 	pbv2 "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/pb"
+	"github.com/libp2p/go-libp2p/p2p/transport/quicreuse"
 	ma "github.com/multiformats/go-multiaddr"
+
+	"github.com/causeway-p2p/causeway/direct"
 )
 
 // circuits is the host's circuit v2 transport, in place of go-libp2p's, which
@@ -37,6 +40,8 @@ type circuits struct {
 	upgrader          transport.Upgrader
 	foreign           *foreign
 	introduce         func(ctx context.Context, relay peer.ID) // before each CONNECT; may be nil
+	door              *direct.Door                             // for connections that we make outside of the swarm
+	quic              *quicreuse.ConnManager                   // nil with other transports than the machine's
 
 	mu    sync.Mutex // guards the fields below
 	races map[peer.ID]*race

@@ -15,6 +15,7 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/causeway-p2p/causeway/direct"
 	"github.com/causeway-p2p/causeway/relay"
 )
 
@@ -96,6 +97,9 @@ type Config struct {
 	PortalURL string
 	// UserAgent is what identify tells others. If empty, "causeway/VERSION".
 	UserAgent string
+	// Sockets is UDP beneath QUIC, for Transports that are not the machine's.
+	// If nil with those, ports of symmetric NATs are not guessed.
+	Sockets direct.Sockets
 	// Transports replaces the transports (TCP, QUIC, WebSocket), for instance
 	// by those of package testnet.
 	Transports []libp2p.Option

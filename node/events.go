@@ -12,6 +12,7 @@ import (
 
 	"github.com/causeway-p2p/causeway/auth"
 	"github.com/causeway-p2p/causeway/autorelay"
+	"github.com/causeway-p2p/causeway/direct"
 	"github.com/causeway-p2p/causeway/reachability"
 )
 
@@ -121,6 +122,20 @@ type (
 		To   Path          `json:"to"`
 		Held time.Duration `json:"held_ns"` // how long the old path was in use
 	}
+	// DirectAttempt: an attempt at a direct connection to a peer with a relayed
+	// one has ended.
+	DirectAttempt struct {
+		At
+		Peer    peer.ID        `json:"peer"`
+		Outcome direct.Outcome `json:"outcome"`
+		// Why is what stood in the way; empty if there is a direct connection.
+		Why     string        `json:"why,omitempty"`
+		Took    time.Duration `json:"took_ns"`
+		Attempt int           `json:"attempt"`
+		// Ours and Theirs are the kinds of the two NATs, as far as known.
+		Ours   string `json:"ours"`
+		Theirs string `json:"theirs"`
+	}
 	// CircuitEnded: a relay tells why a circuit of ours has ended, and how many
 	// bytes it has passed on. Reason is one of package relay's, or one that a
 	// later version added. Relays that know no notices do not tell.
@@ -215,6 +230,13 @@ func (e PathChanged) String() string {
 		return fmt.Sprintf("path to %s lost (was %s)", ShortID(e.Peer), e.From)
 	}
 	return fmt.Sprintf("path to %s is %s", ShortID(e.Peer), e.To)
+}
+
+func (e DirectAttempt) String() string {
+	if e.Outcome.Direct() {
+		return fmt.Sprintf("direct path to %s found in %s (%s)", ShortID(e.Peer), ms(e.Took), e.Outcome)
+	}
+	return fmt.Sprintf("no direct path to %s: %s", ShortID(e.Peer), e.Why)
 }
 
 func (e RelayService) String() string {

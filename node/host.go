@@ -19,12 +19,14 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 	"github.com/libp2p/go-libp2p/p2p/protocol/autonatv2"
 	libp2pquic "github.com/libp2p/go-libp2p/p2p/transport/quic"
+	"github.com/libp2p/go-libp2p/p2p/transport/quicreuse"
 	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
 	"github.com/libp2p/go-libp2p/p2p/transport/websocket"
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
 	"go.uber.org/fx"
 
+	"github.com/causeway-p2p/causeway/direct"
 	"github.com/causeway-p2p/causeway/fastconn"
 	"github.com/causeway-p2p/causeway/relay"
 )
@@ -58,7 +60,7 @@ func newHost(cfg Config, addrs func([]ma.Multiaddr) []ma.Multiaddr) (host.Host, 
 		return nil, nil, nil, fmt.Errorf("connection manager: %w", err)
 	}
 	var nat *autonatv2.AutoNAT
-	via := &circuits{races: make(map[peer.ID]*race)}
+	via := &circuits{races: make(map[peer.ID]*race), door: direct.NewDoor()}
 	opts := []libp2p.Option{
 		libp2p.Identity(cfg.Identity),
 		libp2p.UserAgent(cfg.UserAgent),
@@ -89,9 +91,6 @@ func newHost(cfg Config, addrs func([]ma.Multiaddr) []ma.Multiaddr) (host.Host, 
 	if cfg.Server {
 		opts = append(opts, libp2p.EnableNATService())
 	}
-	if !cfg.NoHolePunching {
-		opts = append(opts, libp2p.EnableHolePunching())
-	}
 	if cfg.Registerer != nil {
 		opts = append(opts, libp2p.PrometheusRegisterer(cfg.Registerer))
 	} else {
@@ -106,6 +105,7 @@ func newHost(cfg Config, addrs func([]ma.Multiaddr) []ma.Multiaddr) (host.Host, 
 			libp2p.Transport(tcp.NewTCPTransport),
 			libp2p.Transport(websocket.New),
 			libp2p.ShareTCPListener(), // TCP and WebSocket on one port
+			libp2p.WithFxOption(fx.Invoke(func(cm *quicreuse.ConnManager) { via.quic = cm })),
 		)
 	}
 	opts = append(opts, cfg.Libp2p...)

@@ -32,6 +32,7 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/causeway-p2p/causeway/autorelay"
+	"github.com/causeway-p2p/causeway/direct"
 	"github.com/causeway-p2p/causeway/discovery"
 	"github.com/causeway-p2p/causeway/internal/logging"
 	"github.com/causeway-p2p/causeway/notice"
@@ -61,7 +62,8 @@ type Node struct {
 	reachability *reachability.Tracker
 	discovery    *discovery.Discovery
 	autorelay    *autorelay.AutoRelay // nil if no relays are sought
-	relay        *relay.Relay         // nil if relay.Off
+	upgrader     *direct.Upgrader
+	relay        *relay.Relay // nil if relay.Off
 	services     *service.Registry
 	cache        *discovery.Cache
 	history      *autorelay.History
@@ -147,6 +149,7 @@ func (n *Node) Start(ctx context.Context) error {
 	part("advertiser", n.advertiser.run)
 	part("verifier", n.verifier.run)
 	part("paths", n.watchPaths)
+	part("direct", n.upgrader.Run)
 	part("foreign relays", n.sweepForeign)
 	part("bootstrap", n.bootstrap)
 	part("reunite", n.reunite)
@@ -183,6 +186,9 @@ func (n *Node) build() (err error) {
 		return err
 	}
 	if n.verifier, err = newVerifier(n.host, n.dht, n.cfg.UserAgent); err != nil {
+		return err
+	}
+	if n.upgrader, err = n.newUpgrader(); err != nil {
 		return err
 	}
 	n.services = service.New(n.host)

@@ -30,6 +30,9 @@ type Status struct {
 	// never serves as one.
 	AutoRelay *autorelay.Status `json:"autorelay,omitempty"`
 	Relay     *relay.Status     `json:"relay,omitempty"`
+	// Paths are the peers that we have a relayed connection to, and why it is
+	// not a direct one.
+	Paths []DirectPath `json:"paths,omitempty"`
 	// Pushes tells how our circuit addresses become known.
 	Pushes PushStatus `json:"pushes"`
 	// ForeignRelays are those we are connected to only to reach somebody.
@@ -61,6 +64,7 @@ func (n *Node) Status() Status {
 	s.Reachability = n.reachability.Verdict()
 	s.Connections = len(n.host.Network().Peers())
 	s.RoutingTable = n.dht.RoutingTable().Size()
+	s.Paths = n.paths()
 	s.Pushes = n.verifier.status()
 	s.ForeignRelays = n.circuits.foreign.status(n.keepsRelay)
 	if n.autorelay != nil {

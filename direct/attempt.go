@@ -1,0 +1,331 @@
+package direct
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
+)
+
+const (
+	// rounds is how often the other side is told to dial; roles change in the
+	// last, as DCUtR says.
+	rounds = 2
+	// roundWait is how long packets may take in one round, besides four round
+	// trips over the relay, with a peer of ours: it gives up as early.
+	roundWait = time.Second
+	// stockRoundWait is what go-libp2p's side spends on one (HolePunchTimeout,
+	// 5 s): as long as it is at it, telling it to dial again changes nothing.
+	stockRoundWait = 5500 * time.Millisecond
+	// hedge is when a QUIC address is dialled again: a handshake that was lost
+	// at a NAT repeats its first packet after 0.3 s only.
+	hedge = 100 * time.Millisecond
+)
+
+// attempt is one try at a direct connection to a peer.
+type attempt struct {
+	u     *Upgrader
+	peer  peer.ID
+	ours  bool // we began
+	begun time.Time
+	nat   NAT
+	their their
+	rtt   time.Duration // over the relay
+
+	direct <-chan struct{}
+	ctx    context.Context // of the dials
+	dials  sync.WaitGroup
+
+	mu      sync.Mutex // guards the fields below
+	synced  bool       // the moment to dial has come
+	guessed bool       // a connection came out of guessing ports
+}
+
+// result is how an attempt ended.
+type result struct {
+	peer    peer.ID
+	ours    bool
+	outcome Outcome
+	attempt int
+	took    time.Duration
+	nat     NAT
+	their   NAT
+}
+
+func (r result) event() Event {
+	return Event{
+		Time: time.Now(), Peer: r.peer, Outcome: r.outcome, Why: explain(r.outcome, r.nat, r.their),
+		Took: r.took, Attempt: r.attempt, Ours: r.nat.kind(), Theirs: r.their.kind(),
+	}
+}
+
+func (u *Upgrader) attempt(p peer.ID, ours bool) *attempt {
+	return &attempt{u: u, peer: p, ours: ours, begun: time.Now(), nat: u.cfg.NAT()}
+}
+
+func (a *attempt) result(o Outcome) result {
+	return result{
+		peer: a.peer, ours: a.ours, outcome: o, took: time.Since(a.begun),
+		nat: a.nat, their: a.their.nat,
+	}
+}
+
+// initiate is an attempt that we begin, over a relayed connection.
+func (u *Upgrader) initiate(ctx context.Context, conn network.Conn) result {
+	a := u.attempt(conn.RemotePeer(), true)
+	ctx, cancel := a.during(ctx)
+	defer cancel()
+	last := TimedOut
+	for round := range rounds {
+		o := a.round(ctx, conn, round == rounds-1)
+		switch {
+		case a.there():
+			return a.result(a.way())
+		case ctx.Err() != nil || conn.IsClosed():
+			return a.result(Interrupted)
+		case o != TimedOut && o != MissedPorts:
+			return a.result(o)
+		}
+		last = o
+	}
+	return a.result(last)
+}
+
+// during makes the context of the dials. They end with it, and with the first
+// direct connection.
+func (a *attempt) during(ctx context.Context) (context.Context, func()) {
+	direct, stop := a.u.awaitDirect(a.peer)
+	ctx, cancel := context.WithCancel(ctx)
+	a.direct, a.ctx = direct, ctx
+	return ctx, func() {
+		cancel()
+		stop()
+		a.dials.Wait()
+	}
+}
+
+// round talks to the other side once, and dials when both agreed to.
+func (a *attempt) round(ctx context.Context, conn network.Conn, last bool) Outcome {
+	u := a.u
+	c, err := open(ctx, conn)
+	if err != nil {
+		return Interrupted
+	}
+	stop := context.AfterFunc(ctx, func() { c.s.Reset() })
+	defer stop()
+	own := u.cfg.Addrs()
+	t, rtt, err := u.agree(c, own, a.nat)
+	if err != nil {
+		c.s.Reset()
+		return whyNot(err)
+	}
+	a.their, a.rtt = t, rtt
+	where := targets(t.addrs)
+	if len(where) == 0 && len(own) == 0 && len(t.lan) == 0 {
+		c.s.Reset()
+		return NoAddrs
+	}
+	var lan []ma.Multiaddr
+	if t.ours && shareIP(own, t.addrs) {
+		lan = u.lanAddrs()
+	}
+	early := a.early(where)
+	defer early.stop()
+	a.neighbours(t.lan)
+	if err := u.sync(c, a.nat, lan); err != nil {
+		c.s.Reset()
+		return Interrupted
+	}
+	c.s.Close()
+
+	// Half a round trip from now the other side reads SYNC.
+	if a.wait(ctx, rtt/2) {
+		return Punched
+	}
+	a.mu.Lock()
+	a.synced = true
+	a.mu.Unlock()
+	early.settle()
+	ctx, cancel := context.WithTimeout(ctx, a.patience())
+	defer cancel()
+	for _, to := range where {
+		a.punch(ctx, to, last)
+	}
+	guessed := a.guess(ctx, where)
+	if a.wait(ctx, a.patience()) {
+		return Punched
+	}
+	if guessed {
+		return MissedPorts
+	}
+	return TimedOut
+}
+
+// answer is an attempt that the other side began: it has told us to dial now.
+func (a *attempt) answer(ctx context.Context, t their) result {
+	a.their, a.synced = t, true
+	ctx, cancel := a.during(ctx)
+	defer cancel()
+	where := targets(t.addrs)
+	a.neighbours(t.lan)
+	ctx, cancelRound := context.WithTimeout(ctx, a.patience())
+	defer cancelRound()
+	for _, to := range where {
+		a.dial(ctx, to, client)
+		a.redial(ctx, to)
+	}
+	guessed := a.guess(ctx, where)
+	switch {
+	case a.wait(ctx, a.patience()):
+		return a.result(a.way())
+	case guessed:
+		return a.result(MissedPorts)
+	case len(where) == 0 && len(t.lan) == 0:
+		return a.result(NoAddrs)
+	}
+	return a.result(TimedOut)
+}
+
+// punch dials an address as the side that began: QUIC lets the other's
+// handshake in by sending packets that mean nothing; with TCP both connect at
+// once, and we are the server above it. Where nobody can know the port that we
+// come from, nobody can dial us, and so we are the client.
+func (a *attempt) punch(ctx context.Context, to ma.Multiaddr, last bool) {
+	_, udp, _ := plainAddr(to)
+	switch {
+	case udp && a.nat.UDPMapping.unpredictable():
+		a.dial(ctx, to, client)
+		a.redial(ctx, to)
+	case udp:
+		a.dial(ctx, to, server)
+		a.redial(ctx, to)
+	case last || a.nat.TCPMapping.unpredictable():
+		a.dial(ctx, to, client)
+	default:
+		a.dial(ctx, to, server)
+	}
+}
+
+// redial dials a QUIC address once more if nothing has come by then.
+func (a *attempt) redial(ctx context.Context, to ma.Multiaddr) {
+	if _, udp, _ := plainAddr(to); !udp {
+		return
+	}
+	a.dials.Go(func() {
+		if !a.wait(ctx, max(hedge, a.rtt)) && ctx.Err() == nil {
+			a.dial(ctx, to, client)
+		}
+	})
+}
+
+// patience is how long a round waits for a connection.
+func (a *attempt) patience() time.Duration {
+	if !a.their.ours {
+		return stockRoundWait
+	}
+	d := roundWait + 4*a.rtt
+	if a.guessing() {
+		d = max(d, guessWait+2*a.rtt)
+	}
+	return d
+}
+
+// wait waits for so long, and reports whether a direct connection stands.
+func (a *attempt) wait(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-a.direct:
+		return true
+	case <-t.C:
+	case <-ctx.Done():
+	}
+	return a.there()
+}
+
+func (a *attempt) there() bool {
+	select {
+	case <-a.direct:
+		return true
+	default:
+		return false
+	}
+}
+
+// way tells what led to the direct connection that stands.
+func (a *attempt) way() Outcome {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	conn := directConn(a.u.host.Network(), a.peer)
+	switch {
+	case a.guessed:
+		return Guessed
+	case conn != nil && manet.IsPrivateAddr(conn.RemoteMultiaddr()):
+		return LAN
+	case !a.synced:
+		return Dialled
+	}
+	return Punched
+}
+
+// whyNot reads the reason out of a conversation's error.
+func whyNot(err error) Outcome {
+	switch text := err.Error(); {
+	case errors.Is(err, errBroken):
+		return BadMessage
+	case strings.Contains(text, "protocols not supported") || strings.Contains(text, "protocol not supported"):
+		return Unsupported
+	case errors.Is(err, network.ErrReset):
+		return NotOverThere
+	}
+	return Interrupted
+}
+
+// lanAddrs are our listening addresses on private networks.
+func (u *Upgrader) lanAddrs() []ma.Multiaddr {
+	addrs, err := u.cfg.LAN()
+	if err != nil {
+		return nil
+	}
+	own := lanPrefixes(addrs)
+	listen, err := u.host.Network().InterfaceListenAddresses()
+	if err != nil {
+		return nil
+	}
+	var out []ma.Multiaddr
+	for _, l := range listen {
+		to, _, ok := plainAddr(l)
+		if !ok {
+			continue
+		}
+		for _, p := range own {
+			if p.Addr() == to.Addr() {
+				out = append(out, l)
+			}
+		}
+	}
+	return out[:min(len(out), maxLAN)]
+}
+
+// neighbours dials the addresses on a network that we are on too.
+func (a *attempt) neighbours(named []ma.Multiaddr) {
+	if len(named) == 0 {
+		return
+	}
+	addrs, err := a.u.cfg.LAN()
+	if err != nil {
+		return
+	}
+	for _, to := range lanTargets(named, lanPrefixes(addrs)) {
+		a.dial(a.ctx, to, client)
+	}
+}
+
+func (a *attempt) note(ip netip.Addr) { a.u.cfg.OnDial(ip) }

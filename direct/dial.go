@@ -1,0 +1,143 @@
+package direct
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/transport"
+	ma "github.com/multiformats/go-multiaddr"
+)
+
+// role is who we are in the handshakes above the packets.
+type role int
+
+const (
+	client role = iota // as in any dial
+	server             // in QUIC: let the other's handshake in
+)
+
+var errNoTransport = errors.New("no transport for it")
+
+// dial dials an address beside the caller, and hands what comes of it to the
+// swarm.
+func (a *attempt) dial(ctx context.Context, to ma.Multiaddr, as role) {
+	a.dials.Go(func() {
+		if err := a.u.dial(ctx, to, a.peer, as, nil); err != nil && ctx.Err() == nil {
+			log.Debug("dial failed", "peer", a.peer, "addr", to, "reason", err)
+		}
+	})
+}
+
+// dial dials one address, whatever connections to the peer there are, and hands
+// the connection to the swarm.
+func (u *Upgrader) dial(ctx context.Context, to ma.Multiaddr, p peer.ID, as role, progress chan<- transport.DialUpdate) error {
+	t := u.swarm.TransportForDialing(to)
+	if t == nil {
+		return errNoTransport
+	}
+	if ip, _, ok := plainAddr(to); ok {
+		u.cfg.OnDial(ip.Addr())
+	}
+	if as == server {
+		ctx = network.WithSimultaneousConnect(ctx, false, "hole punch")
+	}
+	var conn transport.CapableConn
+	var err error
+	if du, ok := t.(transport.DialUpdater); ok && progress != nil {
+		conn, err = du.DialWithUpdates(ctx, to, p, progress)
+	} else {
+		conn, err = t.Dial(ctx, to, p)
+	}
+	if err != nil {
+		return fmt.Errorf("dial %s: %w", to, err)
+	}
+	return u.cfg.Door.hand(conn)
+}
+
+// Dial makes a connection to a peer at one address, although there may be
+// others already: a second path, or a witness of where packets of that
+// transport come from.
+func (u *Upgrader) Dial(ctx context.Context, to ma.Multiaddr, p peer.ID) error {
+	return u.dial(ctx, to, p, client, nil)
+}
+
+// early are dials that do not wait for the agreed moment: a peer that is
+// public, or behind a full cone, is reached sooner so.
+type early struct {
+	mu      sync.Mutex
+	pending map[*earlyDial]struct{}
+	settled bool
+}
+
+type earlyDial struct {
+	cancel context.CancelFunc
+	far    bool // TCP stands, and the handshakes are under way
+	udp    bool
+}
+
+func (a *attempt) early(where []ma.Multiaddr) *early {
+	e := &early{pending: make(map[*earlyDial]struct{})}
+	for _, to := range where {
+		_, udp, _ := plainAddr(to)
+		if !udp && a.nat.TCPMapping.unpredictable() {
+			// A SYN that is lost is repeated after a second, and until then no
+			// other can be sent to that address from our port.
+			continue
+		}
+		e.dial(a, to, udp)
+	}
+	return e
+}
+
+func (e *early) dial(a *attempt, to ma.Multiaddr, udp bool) {
+	ctx, cancel := context.WithCancel(a.ctx)
+	d := &earlyDial{cancel: cancel, udp: udp}
+	e.mu.Lock()
+	e.pending[d] = struct{}{}
+	e.mu.Unlock()
+	progress := make(chan transport.DialUpdate, 1)
+	a.dials.Go(func() {
+		done := make(chan struct{})
+		go func() {
+			select {
+			case <-progress:
+				e.mu.Lock()
+				d.far = true
+				e.mu.Unlock()
+			case <-done:
+			}
+		}()
+		defer close(done)
+		defer cancel()
+		if err := a.u.dial(ctx, to, a.peer, client, progress); err != nil && ctx.Err() == nil {
+			log.Debug("direct dial failed", "peer", a.peer, "addr", to, "reason", err)
+		}
+		e.mu.Lock()
+		delete(e.pending, d)
+		e.mu.Unlock()
+	})
+}
+
+// settle ends the TCP dials of which nothing is known yet: they hold the very
+// ports that the hole punch needs.
+func (e *early) settle() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for d := range e.pending {
+		if !d.udp && !d.far {
+			d.cancel()
+		}
+	}
+}
+
+func (e *early) stop() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for d := range e.pending {
+		d.cancel()
+	}
+}

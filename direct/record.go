@@ -1,0 +1,166 @@
+package direct
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+)
+
+// record is a peer that we have a relayed connection to.
+//
+//	  relayed connection
+//	          │                  ┌── after 1, 5, 15 min, or on a change ──┐
+//	          ▼                  ▼                                        │
+//	(they begin: wait)      due ─▶ running ──no direct connection──▶ failed
+//	                                  │
+//	                                  └──▶ direct ──lost──▶ due
+type record struct {
+	since    time.Time
+	ours     bool // we begin, because they came to us
+	running  bool
+	attempts int
+	next     time.Time // of the next attempt; zero: none is planned
+	direct   time.Time // since when there is a direct connection; zero: there is none
+}
+
+const (
+	// maxRunning bounds our own attempts that are under way at once.
+	maxRunning = 32
+	// soonest is the pause between two attempts when something has changed:
+	// changes come in groups.
+	soonest = 2 * time.Second
+	// sweepEvery is how often connections are looked through.
+	sweepEvery = 5 * time.Second
+)
+
+// again is the pause after the nth attempt in vain: NATs change when people
+// move, and a relay's bytes cost somebody money as long as they do not.
+func again(attempts int) time.Duration {
+	pauses := []time.Duration{time.Minute, 5 * time.Minute, 15 * time.Minute}
+	d := pauses[min(attempts-1, len(pauses)-1)]
+	return d - d/10 + rand.N(d/5)
+}
+
+// look brings the record of a peer up to date with its connections.
+func (u *Upgrader) look(ctx context.Context, records map[peer.ID]*record, p peer.ID) {
+	now := time.Now()
+	rec := records[p]
+	relayed, direct := relayedConn(u.host.Network(), p), directConn(u.host.Network(), p)
+	if relayed == nil {
+		if rec != nil && !rec.running {
+			delete(records, p)
+			u.forget(p)
+		}
+		return
+	}
+	if rec == nil {
+		rec = &record{since: now}
+		records[p] = rec
+	}
+	if !rec.ours && relayed.Stat().Direction == network.DirInbound && !u.cfg.Passive {
+		rec.ours, rec.next = true, now
+	}
+	switch {
+	case direct == nil && !rec.direct.IsZero():
+		rec.direct = time.Time{}
+		if rec.ours {
+			rec.attempts, rec.next = 0, now
+		}
+	case direct != nil && rec.direct.IsZero():
+		rec.direct, rec.next = now, time.Time{}
+	}
+	u.note(p, rec, nil)
+	u.startOne(ctx, p, rec, now)
+}
+
+// soon plans another attempt, because something has changed.
+func (r *record) soon(now time.Time) {
+	if r.ours && !r.running && r.direct.IsZero() {
+		r.attempts, r.next = 0, now.Add(soonest/2+rand.N(soonest/2))
+	}
+}
+
+// startDue starts what is due, and says how long to wait for the next.
+func (u *Upgrader) startDue(ctx context.Context, records map[peer.ID]*record) time.Duration {
+	wait := time.Hour
+	now := time.Now()
+	for p, rec := range records {
+		u.startOne(ctx, p, rec, now)
+		if !rec.next.IsZero() && !rec.running {
+			// Those that are due now wait for one that runs to end.
+			wait = min(wait, max(rec.next.Sub(now), time.Second))
+		}
+	}
+	return wait
+}
+
+func (u *Upgrader) startOne(ctx context.Context, p peer.ID, rec *record, now time.Time) {
+	if rec.running || rec.next.IsZero() || now.Before(rec.next) || u.running >= maxRunning {
+		return
+	}
+	conn := relayedConn(u.host.Network(), p)
+	if conn == nil {
+		return
+	}
+	rec.attempts++
+	n := rec.attempts
+	started := u.begin(func() {
+		r := u.initiate(ctx, conn)
+		r.attempt = n
+		u.results <- r
+	})
+	if started {
+		rec.running, rec.next = true, time.Time{}
+		u.running++
+	}
+}
+
+// record takes in how an attempt ended.
+func (u *Upgrader) record(records map[peer.ID]*record, r result) {
+	rec := records[r.peer]
+	if r.ours {
+		u.running--
+	}
+	if rec != nil {
+		if r.ours {
+			rec.running = false
+		} else {
+			rec.attempts++
+			r.attempt = rec.attempts
+		}
+		if r.ours && !r.outcome.Direct() && rec.direct.IsZero() {
+			rec.next = time.Now().Add(again(rec.attempts))
+			if r.outcome == Unsupported && rec.attempts > 1 {
+				rec.next = time.Time{} // it will not learn it
+			}
+		}
+		u.note(r.peer, rec, &r)
+	}
+	e := r.event()
+	u.meter.ended(e)
+	log.Debug("attempt at a direct connection ended", "peer", e.Peer, "outcome", e.Outcome, "reason", e.Why,
+		"dur", e.Took, "attempt", e.Attempt, "ours", e.Ours, "theirs", e.Theirs)
+	u.cfg.OnEvent(e)
+}
+
+// note brings the status up to date.
+func (u *Upgrader) note(p peer.ID, rec *record, r *result) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	s := u.status[p]
+	s.Peer, s.Since, s.Attempts, s.Direct, s.Again = p, rec.since, rec.attempts, !rec.direct.IsZero(), rec.next
+	if r != nil {
+		e := r.event()
+		s.Outcome, s.Why = e.Outcome, e.Why
+	}
+	u.status[p] = s
+}
+
+func (u *Upgrader) forget(p peer.ID) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	delete(u.status, p)
+}

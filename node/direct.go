@@ -1,0 +1,150 @@
+package node
+
+import (
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/transport"
+	"github.com/libp2p/go-libp2p/p2p/transport/quicreuse"
+	ma "github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
+
+	"github.com/causeway-p2p/causeway/direct"
+	"github.com/causeway-p2p/causeway/reachability"
+)
+
+// newUpgrader makes relayed connections direct, from what reachability knows of
+// our addresses and our NAT.
+func (n *Node) newUpgrader() (*direct.Upgrader, error) {
+	return direct.New(direct.Config{
+		Host: n.host, Door: n.circuits.door, Addrs: n.observed, NAT: n.translation,
+		Sockets: n.sockets(), Passive: n.cfg.NoHolePunching,
+		OnEvent: n.directEvent, Registerer: n.cfg.Registerer,
+	})
+}
+
+// translation is our NAT in the words of package direct.
+func (n *Node) translation() direct.NAT {
+	nat := n.nat()
+	return direct.NAT{
+		UDPMapping: behavior(nat.UDP.Mapping), UDPFiltering: behavior(nat.UDP.Filtering),
+		TCPMapping: behavior(nat.TCP.Mapping), UDPBlocked: nat.UDPBlocked == reachability.Yes,
+	}
+}
+
+func behavior(b reachability.Behavior) direct.Behavior {
+	switch b {
+	case reachability.EndpointIndependent, reachability.NoNAT:
+		return direct.EndpointIndependent
+	case reachability.AddressDependent:
+		return direct.AddressDependent
+	case reachability.AddressAndPortDependent:
+		return direct.AddressAndPortDependent
+	}
+	return direct.Unknown
+}
+
+func (n *Node) directEvent(e direct.Event) {
+	n.events.emit(DirectAttempt{
+		At: At{e.Time}, Peer: e.Peer, Outcome: e.Outcome, Why: e.Why, Took: e.Took, Attempt: e.Attempt,
+		Ours: e.Ours, Theirs: e.Theirs,
+	})
+}
+
+// sockets is UDP beneath QUIC: nil if there is none, or if the transports are
+// not the machine's.
+func (n *Node) sockets() direct.Sockets {
+	switch {
+	case n.cfg.Sockets != nil:
+		return n.cfg.Sockets
+	case n.circuits.quic == nil:
+		return nil
+	}
+	return udpSockets{n.circuits.quic}
+}
+
+// udpSockets are the machine's.
+type udpSockets struct{ quic *quicreuse.ConnManager }
+
+// Open implements direct.Sockets.
+func (udpSockets) Open() (net.PacketConn, error) { return net.ListenUDP("udp4", nil) }
+
+// Send implements direct.Sockets.
+func (s udpSockets) Send(b []byte, to netip.AddrPort) error {
+	dst := net.UDPAddrFromAddrPort(to)
+	tr, err := s.quic.TransportForDial("udp4", dst)
+	if err != nil {
+		return err
+	}
+	defer tr.DecreaseCount()
+	_, err = tr.WriteTo(b, dst)
+	return err
+}
+
+// Listen puts the door beside the listener for circuits: it is the one of the
+// host's listeners that is ours.
+func (c *circuits) Listen(a ma.Multiaddr) (transport.Listener, error) {
+	l, err := c.Client.Listen(a)
+	if err != nil {
+		return nil, err
+	}
+	return c.door.Listener(l), nil
+}
+
+// DirectPath is how it stands with a direct path to a peer with a relayed one.
+type DirectPath struct {
+	direct.PeerStatus
+	Path Path `json:"path"`
+}
+
+// paths tells how it stands with all of them.
+func (n *Node) paths() []DirectPath {
+	var out []DirectPath
+	for _, s := range n.upgrader.Status() {
+		out = append(out, DirectPath{PeerStatus: s, Path: pathTo(n.host.Network(), s.Peer)})
+	}
+	return out
+}
+
+// observeEvery is how often we see to it that somebody sees us over every
+// transport that we listen on: NATs forget TCP mappings after hours, UDP ones
+// are kept alive by QUIC.
+const observeEvery = 5 * time.Second
+
+func (n *Node) observed() (out []ma.Multiaddr) {
+	for _, v := range n.reachability.Verdict().Addrs {
+		if a, err := ma.NewMultiaddr(v.Addr); err == nil && manet.IsPublicAddr(a) {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+func (n *Node) nat() (nat reachability.NAT) {
+	type key struct {
+		ip  string
+		udp bool
+	}
+	ports := make(map[key]map[string]bool)
+	for _, a := range n.observed() {
+		_, err := a.ValueForProtocol(ma.P_QUIC_V1)
+		k := key{a[0].Value(), err == nil}
+		if ports[k] == nil {
+			ports[k] = make(map[string]bool)
+		}
+		ports[k][a[1].Value()] = true
+	}
+	for k, p := range ports {
+		b := reachability.EndpointIndependent
+		if len(p) > 1 {
+			b = reachability.AddressAndPortDependent
+		}
+		if k.udp {
+			nat.UDP.Mapping, nat.UDP.Filtering = b, reachability.AddressAndPortDependent
+		} else {
+			nat.TCP.Mapping = b
+		}
+	}
+	return nat
+}
