@@ -78,13 +78,6 @@ func kindOf(err error) Kind {
 	return Failed
 }
 
-// PingLine is one line of a ping.
-type PingLine struct {
-	Seq int `json:"seq"`
-	node.Ping
-	Error *Error `json:"error,omitempty"`
-}
-
 // Server serves one node.
 type Server struct {
 	node     *node.Node
@@ -247,51 +240,6 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 			continue
 		}
 		if lines.write(rec) != nil {
-			return
-		}
-	}
-}
-
-const (
-	// defaultCount and defaultInterval are those of ping(8), except that a
-	// count keeps scripts from hanging.
-	defaultCount    = 4
-	defaultInterval = time.Second
-	defaultTimeout  = 30 * time.Second
-)
-
-func (s *Server) ping(w http.ResponseWriter, r *http.Request) {
-	p, err := peer.Decode(r.FormValue("peer"))
-	if err != nil {
-		fail(w, &Error{BadRequest, fmt.Sprintf("%q is not a peer ID", r.FormValue("peer"))})
-		return
-	}
-	count, err1 := intValue(r, "count", defaultCount)
-	interval, err2 := durationValue(r, "interval", defaultInterval)
-	timeout, err3 := durationValue(r, "timeout", defaultTimeout)
-	if err := errors.Join(err1, err2, err3); err != nil {
-		fail(w, &Error{BadRequest, err.Error()})
-		return
-	}
-	lines := newLineWriter(w)
-	for seq := 1; count == 0 || seq <= count; seq++ {
-		start := time.Now()
-		line := PingLine{Seq: seq}
-		ctx, cancel := context.WithTimeout(r.Context(), timeout)
-		line.Ping, err = s.node.Ping(ctx, p)
-		cancel()
-		if err != nil {
-			line.Error = &Error{kindOf(err), err.Error()}
-		}
-		if lines.write(line) != nil || r.Context().Err() != nil || kindOf(err) == BadRequest && err != nil {
-			return
-		}
-		if seq == count {
-			return
-		}
-		select {
-		case <-time.After(interval - time.Since(start)):
-		case <-r.Context().Done():
 			return
 		}
 	}

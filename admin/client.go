@@ -11,7 +11,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"strconv"
 	"syscall"
 	"time"
 
@@ -58,15 +57,6 @@ func (c *Client) Status(ctx context.Context) (node.Status, error) {
 // false, ctx ends, or the node stops.
 func (c *Client) Events(ctx context.Context, f func(node.EventRecord) bool) error {
 	return lines(ctx, c, "/v1/events", url.Values{"history": {"1"}}, f)
-}
-
-// Ping pings a peer count times (0: until ctx ends) and calls f with each
-// outcome until it returns false.
-func (c *Client) Ping(ctx context.Context, p peer.ID, count int, interval, timeout time.Duration, f func(PingLine) bool) error {
-	return lines(ctx, c, "/v1/ping", url.Values{
-		"peer": {p.String()}, "count": {strconv.Itoa(count)},
-		"interval": {interval.String()}, "timeout": {timeout.String()},
-	}, f)
 }
 
 // lines reads a stream of JSON objects.

@@ -45,7 +45,7 @@ func newPing(o *options) *cobra.Command {
 	f.IntVarP(&count, "count", "c", 4, "how many pings (0: until Ctrl-C)")
 	f.DurationVarP(&interval, "interval", "i", time.Second, "time between two pings")
 	f.DurationVarP(&timeout, "timeout", "t", 30*time.Second, "how long to try for each")
-	f.BoolVar(&asJSON, "json", false, "print each ping as a JSON object")
+	f.BoolVar(&asJSON, "json", false, "print each ping, and each upgrade of the path, as a JSON object")
 	return cmd
 }
 
@@ -58,23 +58,30 @@ type pinger struct {
 }
 
 func (p *pinger) line(l admin.PingLine) bool {
-	if l.Error != nil {
+	switch {
+	case l.Upgrade != nil:
+	case l.Error != nil:
 		p.last = l.Error
-	} else {
+	default:
 		p.answered++
 	}
+	var err error
 	switch {
+	case p.json && l.Upgrade != nil:
+		err = json.NewEncoder(p.out).Encode(admin.UpgradeLine{Upgrade: *l.Upgrade})
 	case p.json:
-		if err := json.NewEncoder(p.out).Encode(l); err != nil {
-			p.last = err
-			return false
-		}
+		err = json.NewEncoder(p.out).Encode(l)
+	case l.Upgrade != nil:
+		_, err = fmt.Fprintf(p.out, "     path upgraded to %s after %s\n", l.Upgrade.To, cli.Duration(l.Upgrade.After))
 	case l.Error != nil:
-		fmt.Fprintf(p.out, "%3d  no answer: %s\n", l.Seq, l.Error)
+		_, err = fmt.Fprintf(p.out, "%3d  no answer: %s\n", l.Seq, l.Error)
 	default:
-		fmt.Fprintf(p.out, "%3d  %-32s %s\n", l.Seq, l.Path, cli.Duration(l.RTT))
+		_, err = fmt.Fprintf(p.out, "%3d  %-32s %s\n", l.Seq, l.Path, cli.Duration(l.RTT))
 	}
-	return true
+	if err != nil {
+		p.last = err
+	}
+	return err == nil
 }
 
 // verdict is an error if nobody answered.

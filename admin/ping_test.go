@@ -1,0 +1,129 @@
+package admin
+
+import (
+	"encoding/json"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/causeway-p2p/causeway/node"
+)
+
+// TestUpgradeIsTold: an upgrade is told once, where it belongs: before the
+// first ping that is direct, even if word of it comes a moment later.
+func TestUpgradeIsTold(t *testing.T) {
+	relayed, direct := node.Path{Relay: someRelay(t), Transport: "quic"}, node.Path{Transport: "quic"}
+	type step struct {
+		event node.Event
+		after time.Duration // the event comes that long after
+		ping  node.Path
+		err   string
+	}
+	upgrade := func(who peer.ID) node.Event {
+		return node.PathChanged{Peer: who, From: relayed, To: direct, Held: 312 * time.Millisecond}
+	}
+	for _, tt := range []struct {
+		name  string
+		steps []step
+		want  string
+	}{
+		{"between two pings", []step{{ping: relayed}, {event: upgrade("p")}, {ping: direct}}, "relay upgrade direct"},
+		{"during the first", []step{{event: upgrade("p")}, {ping: direct}}, "upgrade direct"},
+		{"an answer was on its way meanwhile", []step{{event: upgrade("p")}, {ping: relayed}, {ping: direct}}, "relay upgrade direct"},
+		{"word comes late", []step{{ping: relayed}, {event: upgrade("p"), after: 20 * time.Millisecond}, {ping: direct}}, "relay upgrade direct"},
+		{"word never comes", []step{{ping: relayed}, {ping: direct}, {ping: direct}}, "relay direct direct"},
+		{"another peer's", []step{{ping: relayed}, {event: upgrade("q")}, {ping: relayed}}, "relay relay"},
+		{"another change", []step{{event: node.PathChanged{Peer: "p", To: relayed}}, {ping: relayed}, {event: node.Joined{}}, {ping: relayed}}, "relay relay"},
+		{"twice", []step{{ping: relayed}, {event: upgrade("p")}, {ping: direct}, {ping: relayed}, {event: upgrade("p")}, {ping: direct}}, "relay upgrade direct relay upgrade direct"},
+		{"no answer between", []step{{ping: relayed}, {err: "gone"}, {event: upgrade("p")}, {ping: direct}}, "relay error upgrade direct"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				events := make(chan node.Event, 10)
+				w := httptest.NewRecorder()
+				p := pinging{lines: newLineWriter(w), peer: "p", events: events}
+				for _, s := range tt.steps {
+					var err error
+					switch {
+					case s.event != nil && s.after > 0:
+						time.AfterFunc(s.after, func() { events <- s.event })
+					case s.event != nil:
+						events <- s.event
+					case s.err != "":
+						err = p.write(PingLine{Error: &Error{Unreachable, s.err}})
+					default:
+						err = p.write(PingLine{Ping: node.Ping{Path: s.ping}})
+					}
+					if err != nil {
+						t.Fatal(err)
+					}
+				}
+				if got := said(t, w.Body.String()); got != tt.want {
+					t.Errorf("got %s, want %s", got, tt.want)
+				}
+			})
+		})
+	}
+}
+
+func someRelay(t *testing.T) peer.ID {
+	t.Helper()
+	id, err := peer.Decode("12D3KooWPjceQrSwdWXPyLLeABRXmuqt69Rg3sBYbU1Nft9HyQ6X")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
+// said names the lines of a ping.
+func said(t *testing.T, body string) string {
+	t.Helper()
+	var names []string
+	for line := range strings.Lines(body) {
+		var l PingLine
+		if err := json.Unmarshal([]byte(line), &l); err != nil {
+			t.Fatalf("%s: %v", line, err)
+		}
+		switch {
+		case l.Upgrade != nil:
+			names = append(names, "upgrade")
+			if l.Upgrade.After != 312*time.Millisecond || !l.Upgrade.From.Relayed() || !l.Upgrade.To.Direct() {
+				t.Errorf("upgrade on the wire: %s", line)
+			}
+			if strings.Contains(line, "rtt") {
+				t.Errorf("an upgrade has no round trip: %s", line)
+			}
+		case l.Error != nil:
+			names = append(names, "error")
+		case l.Path.Direct():
+			names = append(names, "direct")
+		default:
+			names = append(names, "relay")
+		}
+	}
+	return strings.Join(names, " ")
+}
+
+// TestWaitTellsUpgradesAtOnce: not only when the next ping is due.
+func TestWaitTellsUpgradesAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		events := make(chan node.Event, 1)
+		w := httptest.NewRecorder()
+		p := pinging{lines: newLineWriter(w), peer: "p", events: events}
+		done := make(chan error, 1)
+		go func() { done <- p.wait(t.Context(), time.After(time.Hour)) }()
+		events <- node.PathChanged{Peer: "p", From: node.Path{Relay: someRelay(t)}, To: node.Path{Transport: "tcp"}, Held: 312 * time.Millisecond}
+		synctest.Wait()
+		if got := said(t, w.Body.String()); got != "upgrade" {
+			t.Errorf("right after the event: got %q, want the upgrade", got)
+		}
+		close(events) // the node stops; the next ping will say so
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
