@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -57,6 +58,7 @@ type result struct {
 	took    time.Duration
 	nat     NAT
 	their   NAT
+	known   bool // they are one of ours
 }
 
 func (r result) event() Event {
@@ -73,7 +75,7 @@ func (u *Upgrader) attempt(p peer.ID, ours bool) *attempt {
 func (a *attempt) result(o Outcome) result {
 	return result{
 		peer: a.peer, ours: a.ours, outcome: o, took: time.Since(a.begun),
-		nat: a.nat, their: a.their.nat,
+		nat: a.nat, their: a.their.nat, known: a.their.ours,
 	}
 }
 
@@ -265,7 +267,7 @@ func (a *attempt) way() Outcome {
 	defer a.mu.Unlock()
 	conn := directConn(a.u.host.Network(), a.peer)
 	switch {
-	case a.guessed:
+	case a.guessed || conn != nil && a.guessing() && !slices.ContainsFunc(a.their.addrs, conn.RemoteMultiaddr().Equal):
 		return Guessed
 	case conn != nil && manet.IsPrivateAddr(conn.RemoteMultiaddr()):
 		return LAN

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"syscall"
+	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -26,11 +28,28 @@ var errNoTransport = errors.New("no transport for it")
 // swarm.
 func (a *attempt) dial(ctx context.Context, to ma.Multiaddr, as role) {
 	a.dials.Go(func() {
-		if err := a.u.dial(ctx, to, a.peer, as, nil); err != nil && ctx.Err() == nil {
+		err := a.u.dial(ctx, to, a.peer, as, nil)
+		for range portTries {
+			if !errors.Is(err, syscall.EADDRNOTAVAIL) && !errors.Is(err, syscall.EADDRINUSE) {
+				break
+			}
+			if a.wait(ctx, portPause) || ctx.Err() != nil {
+				return
+			}
+			err = a.u.dial(ctx, to, a.peer, as, nil)
+		}
+		if err != nil && ctx.Err() == nil {
 			log.Debug("dial failed", "peer", a.peer, "addr", to, "reason", err)
 		}
 	})
 }
+
+// A TCP dial that has just been given up may hold its ports for a moment
+// longer: it is tried again so often, so soon.
+const (
+	portTries = 4
+	portPause = 4 * time.Millisecond
+)
 
 // dial dials one address, whatever connections to the peer there are, and hands
 // the connection to the swarm.

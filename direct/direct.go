@@ -57,8 +57,6 @@ type Config struct {
 	LAN func() ([]net.Addr, error)
 	// Sockets gives UDP beneath QUIC. If nil, ports are not guessed.
 	Sockets Sockets
-	// Passive leaves it to others to begin: this node only answers.
-	Passive bool
 	// OnDial is called with every IP address that packets are sent to, before
 	// they are. It must not block, and may be called concurrently.
 	OnDial func(netip.Addr)
@@ -81,8 +79,10 @@ type Upgrader struct {
 	changed chan struct{}
 	results chan result
 	answers chan struct{} // one slot for each attempt that others began
+
+	// owned by Run
+	running int // our own attempts
 	work    sync.WaitGroup
-	running int // our own attempts; owned by Run
 
 	mu      sync.Mutex // guards the fields below
 	closed  bool

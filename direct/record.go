@@ -20,6 +20,7 @@ import (
 type record struct {
 	since    time.Time
 	ours     bool // we begin, because they came to us
+	either   bool // they are one of ours: we may begin as well
 	running  bool
 	attempts int
 	next     time.Time // of the next attempt; zero: none is planned
@@ -60,7 +61,7 @@ func (u *Upgrader) look(ctx context.Context, records map[peer.ID]*record, p peer
 		rec = &record{since: now}
 		records[p] = rec
 	}
-	if !rec.ours && relayed.Stat().Direction == network.DirInbound && !u.cfg.Passive {
+	if !rec.ours && relayed.Stat().Direction == network.DirInbound {
 		rec.ours, rec.next = true, now
 	}
 	switch {
@@ -78,7 +79,7 @@ func (u *Upgrader) look(ctx context.Context, records map[peer.ID]*record, p peer
 
 // soon plans another attempt, because something has changed.
 func (r *record) soon(now time.Time) {
-	if r.ours && !r.running && r.direct.IsZero() {
+	if (r.ours || r.either) && !r.running && r.direct.IsZero() {
 		r.attempts, r.next = 0, now.Add(soonest/2+rand.N(soonest/2))
 	}
 }
@@ -125,6 +126,7 @@ func (u *Upgrader) record(records map[peer.ID]*record, r result) {
 		u.running--
 	}
 	if rec != nil {
+		rec.either = rec.either || r.known
 		if r.ours {
 			rec.running = false
 		} else {
@@ -132,7 +134,9 @@ func (u *Upgrader) record(records map[peer.ID]*record, r result) {
 			r.attempt = rec.attempts
 		}
 		if r.ours && !r.outcome.Direct() && rec.direct.IsZero() {
-			rec.next = time.Now().Add(again(rec.attempts))
+			if rec.ours { // or else it is theirs to try again
+				rec.next = time.Now().Add(again(rec.attempts))
+			}
 			if r.outcome == Unsupported && rec.attempts > 1 {
 				rec.next = time.Time{} // it will not learn it
 			}

@@ -19,7 +19,7 @@ import (
 func (n *Node) newUpgrader() (*direct.Upgrader, error) {
 	return direct.New(direct.Config{
 		Host: n.host, Door: n.circuits.door, Addrs: n.observed, NAT: n.translation,
-		Sockets: n.sockets(), Passive: n.cfg.NoHolePunching,
+		Sockets: n.sockets(),
 		OnEvent: n.directEvent, Registerer: n.cfg.Registerer,
 	})
 }
@@ -100,6 +100,9 @@ type DirectPath struct {
 
 // paths tells how it stands with all of them.
 func (n *Node) paths() []DirectPath {
+	if n.upgrader == nil {
+		return nil
+	}
 	var out []DirectPath
 	for _, s := range n.upgrader.Status() {
 		out = append(out, DirectPath{PeerStatus: s, Path: pathTo(n.host.Network(), s.Peer)})

@@ -62,8 +62,8 @@ type Node struct {
 	reachability *reachability.Tracker
 	discovery    *discovery.Discovery
 	autorelay    *autorelay.AutoRelay // nil if no relays are sought
-	upgrader     *direct.Upgrader
-	relay        *relay.Relay // nil if relay.Off
+	upgrader     *direct.Upgrader     // nil if relayed connections stay relayed
+	relay        *relay.Relay         // nil if relay.Off
 	services     *service.Registry
 	cache        *discovery.Cache
 	history      *autorelay.History
@@ -149,7 +149,9 @@ func (n *Node) Start(ctx context.Context) error {
 	part("advertiser", n.advertiser.run)
 	part("verifier", n.verifier.run)
 	part("paths", n.watchPaths)
-	part("direct", n.upgrader.Run)
+	if n.upgrader != nil {
+		part("direct", n.upgrader.Run)
+	}
 	part("foreign relays", n.sweepForeign)
 	part("bootstrap", n.bootstrap)
 	part("reunite", n.reunite)
@@ -188,8 +190,10 @@ func (n *Node) build() (err error) {
 	if n.verifier, err = newVerifier(n.host, n.dht, n.cfg.UserAgent); err != nil {
 		return err
 	}
-	if n.upgrader, err = n.newUpgrader(); err != nil {
-		return err
+	if !n.cfg.NoHolePunching {
+		if n.upgrader, err = n.newUpgrader(); err != nil {
+			return err
+		}
 	}
 	n.services = service.New(n.host)
 	if n.cfg.DataDir != "" {

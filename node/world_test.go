@@ -29,6 +29,7 @@ type world struct {
 	*testing.T
 	net   *testnet.Net
 	boot  []peer.AddrInfo
+	first *Node // the bootstrap node
 	boxes map[peer.ID]*testnet.Host
 }
 
@@ -75,7 +76,7 @@ func (w *world) on(box *testnet.Host, cfg Config) *Node {
 func (w *world) bootstrap() *Node {
 	w.Helper()
 	n := w.on(w.net.Host("bootstrap"), Config{Server: true, Relays: -1})
-	w.boot = []peer.AddrInfo{*host.InfoFromHost(n.Host())}
+	w.first, w.boot = n, []peer.AddrInfo{*host.InfoFromHost(n.Host())}
 	return n
 }
 
