@@ -290,44 +290,4 @@ func whyNot(err error) Outcome {
 	return Interrupted
 }
 
-// lanAddrs are our listening addresses on private networks.
-func (u *Upgrader) lanAddrs() []ma.Multiaddr {
-	addrs, err := u.cfg.LAN()
-	if err != nil {
-		return nil
-	}
-	own := lanPrefixes(addrs)
-	listen, err := u.host.Network().InterfaceListenAddresses()
-	if err != nil {
-		return nil
-	}
-	var out []ma.Multiaddr
-	for _, l := range listen {
-		to, _, ok := plainAddr(l)
-		if !ok {
-			continue
-		}
-		for _, p := range own {
-			if p.Addr() == to.Addr() {
-				out = append(out, l)
-			}
-		}
-	}
-	return out[:min(len(out), maxLAN)]
-}
-
-// neighbours dials the addresses on a network that we are on too.
-func (a *attempt) neighbours(named []ma.Multiaddr) {
-	if len(named) == 0 {
-		return
-	}
-	addrs, err := a.u.cfg.LAN()
-	if err != nil {
-		return
-	}
-	for _, to := range lanTargets(named, lanPrefixes(addrs)) {
-		a.dial(a.ctx, to, client)
-	}
-}
-
 func (a *attempt) note(ip netip.Addr) { a.u.cfg.OnDial(ip) }

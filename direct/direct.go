@@ -26,7 +26,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"sync"
 	"time"
@@ -53,9 +52,8 @@ type Config struct {
 	Addrs func() []ma.Multiaddr
 	// NAT is what is known of ours. If nil, nothing.
 	NAT func() NAT
-	// LAN are the addresses of our interfaces. If nil, net.InterfaceAddrs.
-	LAN func() ([]net.Addr, error)
-	// Sockets gives UDP beneath QUIC. If nil, ports are not guessed.
+	// Sockets is the machine beneath the host. If nil, ports are not guessed,
+	// and peers on our own network are not looked for.
 	Sockets Sockets
 	// OnDial is called with every IP address that packets are sent to, before
 	// they are. It must not block, and may be called concurrently.
@@ -115,9 +113,6 @@ func New(cfg Config) (*Upgrader, error) {
 	}
 	if cfg.NAT == nil {
 		cfg.NAT = func() NAT { return NAT{} }
-	}
-	if cfg.LAN == nil {
-		cfg.LAN = net.InterfaceAddrs
 	}
 	if cfg.OnDial == nil {
 		cfg.OnDial = func(netip.Addr) {}

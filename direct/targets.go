@@ -1,7 +1,6 @@
 package direct
 
 import (
-	"net"
 	"net/netip"
 	"slices"
 
@@ -88,69 +87,4 @@ func plainAddr(a ma.Multiaddr) (to netip.AddrPort, udp, ok bool) {
 	}
 	port := a[1].RawValue()
 	return netip.AddrPortFrom(ip.Unmap(), uint16(port[0])<<8|uint16(port[1])), udp, true
-}
-
-// lanTargets are those of the named addresses that lie on a network that we are
-// on ourselves: private addresses of other machines there.
-func lanTargets(named []ma.Multiaddr, own []netip.Prefix) []ma.Multiaddr {
-	var out []ma.Multiaddr
-	for _, a := range named[:min(len(named), maxNamed)] {
-		to, _, ok := plainAddr(a)
-		if !ok || to.Port() < 1024 || len(out) == maxLAN || slices.ContainsFunc(out, a.Equal) {
-			continue
-		}
-		if slices.ContainsFunc(own, func(p netip.Prefix) bool { return neighbour(p, to.Addr()) }) {
-			out = append(out, a)
-		}
-	}
-	return out
-}
-
-// neighbour reports whether ip is another machine's on the network of an
-// interface with that address.
-func neighbour(own netip.Prefix, ip netip.Addr) bool {
-	if !own.Contains(ip) || ip == own.Addr() || ip == own.Masked().Addr() {
-		return false
-	}
-	return !ip.Is4() || ip != broadcast(own)
-}
-
-// broadcast is the last address of an IPv4 network.
-func broadcast(p netip.Prefix) netip.Addr {
-	b := p.Masked().Addr().As4()
-	for i := p.Bits(); i < 32; i++ {
-		b[i/8] |= 1 << (7 - i%8)
-	}
-	return netip.AddrFrom4(b)
-}
-
-// lanPrefixes are the private networks among the addresses of our interfaces.
-func lanPrefixes(addrs []net.Addr) []netip.Prefix {
-	var out []netip.Prefix
-	for _, a := range addrs {
-		p, err := netip.ParsePrefix(a.String())
-		if err != nil {
-			continue
-		}
-		ip := p.Addr().Unmap()
-		if shared := netip.MustParsePrefix("100.64.0.0/10"); ip.IsPrivate() || shared.Contains(ip) {
-			out = append(out, netip.PrefixFrom(ip, p.Bits()))
-		}
-	}
-	return out
-}
-
-// shareIP reports whether two sets of addresses have a public IPv4 address in
-// common: the two peers are then most likely behind the same NAT.
-func shareIP(a, b []ma.Multiaddr) bool {
-	ips := make(map[netip.Addr]bool)
-	for _, x := range a {
-		if to, _, ok := plainAddr(x); ok && to.Addr().Is4() {
-			ips[to.Addr()] = true
-		}
-	}
-	return slices.ContainsFunc(b[:min(len(b), maxNamed)], func(x ma.Multiaddr) bool {
-		to, _, ok := plainAddr(x)
-		return ok && ips[to.Addr()] && manet.IsPublicAddr(x)
-	})
 }

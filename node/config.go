@@ -97,8 +97,9 @@ type Config struct {
 	PortalURL string
 	// UserAgent is what identify tells others. If empty, "causeway/VERSION".
 	UserAgent string
-	// Sockets is UDP beneath QUIC, for Transports that are not the machine's.
-	// If nil with those, ports of symmetric NATs are not guessed.
+	// Sockets is the machine beneath Transports that are not those of the real
+	// one. If nil with those, ports of symmetric NATs are not guessed and peers
+	// on the same network are not looked for.
 	Sockets direct.Sockets
 	// Transports replaces the transports (TCP, QUIC, WebSocket), for instance
 	// by those of package testnet.

@@ -67,6 +67,9 @@ func (n *Node) sockets() direct.Sockets {
 // udpSockets are the machine's.
 type udpSockets struct{ quic *quicreuse.ConnManager }
 
+// Addrs implements direct.Sockets.
+func (udpSockets) Addrs() ([]net.Addr, error) { return net.InterfaceAddrs() }
+
 // Open implements direct.Sockets.
 func (udpSockets) Open() (net.PacketConn, error) { return net.ListenUDP("udp4", nil) }
 

@@ -52,7 +52,7 @@ func TestDirectPaths(t *testing.T) {
 						await(t, n, "a verdict", func(e ReachabilityChanged) bool { return e.Verdict.Reachability != reachability.Unknown })
 						await(t, n, "a circuit address", func(e AddrsChanged) bool { return e.Circuits > 0 })
 					}
-					knowsCircuit(t, w.boots(), b.ID())
+					knowsCircuit(t, w.first, b.ID())
 					time.Sleep(5 * time.Second)
 					ends := w.connectRelayed(a, b.ID())
 					e := next(t, b.History(timeout(t)), "the attempt to end", func(e DirectAttempt) bool { return e.Peer == a.ID() })
@@ -80,8 +80,6 @@ func (w *world) withSockets(box *testnet.Host) *Node {
 	return w.on(box, Config{Sockets: box.Sockets(4001), Relays: 1})
 }
 
-func (w *world) boots() *Node { return w.first }
-
 // connectRelayed opens a relayed connection and tells its path.
 func (w *world) connectRelayed(from *Node, to peer.ID) Path {
 	w.Helper()
@@ -94,4 +92,32 @@ func (w *world) connectRelayed(from *Node, to peer.ID) Path {
 		return Path{Addr: fmt.Sprint(conns)}
 	}
 	return PathOf(conns[i])
+}
+
+// TestSameLAN: two peers behind one NAT find each other there, whether or not
+// it leads back in what goes to its own address.
+func TestSameLAN(t *testing.T) {
+	for _, hairpin := range []bool{false, true} {
+		t.Run(fmt.Sprintf("hairpin %t", hairpin), func(t *testing.T) {
+			simulate(t, func(t *testing.T, w *world) {
+				w.bootstrap()
+				w.relays(2)
+				cfg := testnet.PortRestricted()
+				cfg.Hairpin = hairpin
+				home := w.net.NAT("home", cfg)
+				a, b := w.withSockets(home.Host("a")), w.withSockets(home.Host("b"))
+				for _, n := range []*Node{a, b} {
+					await(t, n, "a verdict", func(e ReachabilityChanged) bool { return e.Verdict.Reachability == reachability.Private })
+					await(t, n, "a circuit address", func(e AddrsChanged) bool { return e.Circuits > 0 })
+				}
+				knowsCircuit(t, w.first, b.ID())
+				w.connectRelayed(a, b.ID())
+				e := next(t, b.History(timeout(t)), "the attempt to end", func(e DirectAttempt) bool { return e.Peer == a.ID() })
+				if !e.Outcome.Direct() || e.Took > time.Second {
+					t.Errorf("%s: want a direct path within 1 s", e)
+				}
+				t.Log(e)
+			})
+		})
+	}
 }

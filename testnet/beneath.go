@@ -11,10 +11,15 @@ import (
 // machine: packets of one's own from the same socket, as hole punching needs.
 func (h *Host) Sockets(port int) *Sockets { return &Sockets{host: h, port: uint16(port)} }
 
-// Sockets is UDP on a machine.
+// Sockets is what a machine has beneath libp2p.
 type Sockets struct {
 	host *Host
 	port uint16
+}
+
+// Addrs are the addresses of the machine's interface, in a /24.
+func (s *Sockets) Addrs() ([]net.Addr, error) {
+	return []net.Addr{&net.IPNet{IP: s.host.ip.AsSlice(), Mask: net.CIDRMask(24, 32)}}, nil
 }
 
 // Open opens a socket on a free port.
