@@ -19,7 +19,7 @@ var floors = [][]string{
 	// sends it and the other receives it, and these two must not know each
 	// other.
 	{"notice", "auth", "fastconn"},
-	{"reachability", "direct", "autorelay", "discovery", "relay", "service", "stranger", "netwatch"},
+	{"reachability", "direct", "autorelay", "discovery", "relay", "service", "stranger", "netwatch", "portmap"},
 	{"node"},
 	{"admin"},
 	{"cmd/relayd", "cmd/peer"},
