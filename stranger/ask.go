@@ -40,23 +40,8 @@ func (s *Stranger) ask(ctx context.Context, via peer.ID, t target, nonce uint64)
 		m.Known = append(m.Known, prefixToWire(p))
 	}
 	var outcome error
-	err := oneshot.Call(ctx, s.host, via, Protocol, askTimeout, func(st network.Stream) error {
-		if err := oneshot.Write(st, &pb.Message{Kind: &pb.Message_Ask{Ask: m}}); err != nil {
-			return err
-		}
-		for range maxTries {
-			wanted, o, err := reply(st)
-			if outcome = o; err != nil || wanted == 0 {
-				return err
-			}
-			if _, err := st.Write(make([]byte, wanted)); err != nil {
-				return err
-			}
-		}
-		wanted, o, err := reply(st)
-		if outcome = o; err == nil && wanted > 0 {
-			return errMessage // who asks for more has had enough
-		}
+	err := oneshot.Call(ctx, s.host, via, Protocol, askTimeout, func(st network.Stream) (err error) {
+		_, outcome, err = inquire(st, &pb.Message{Kind: &pb.Message_Ask{Ask: m}}, maxData)
 		return err
 	})
 	if err != nil {

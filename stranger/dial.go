@@ -2,7 +2,6 @@ package stranger
 
 import (
 	"context"
-	"io"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -19,8 +18,6 @@ import (
 )
 
 const (
-	// dataWait is for 30,000 bytes over a slow line.
-	dataWait = 4 * time.Second
 	// dialDelay is the most that we wait before we dial, at random: who has
 	// paid many of us must not get us to dial somebody in the same moment.
 	dialDelay = time.Second
@@ -51,14 +48,8 @@ func (s *Stranger) dial(ctx context.Context, st network.Stream, m *pb.Dial) erro
 		return err
 	}
 	defer leave()
-	if err := st.SetReadDeadline(time.Now().Add(dataWait)); err != nil {
+	if err := collect(st); err != nil {
 		return err
-	}
-	if err := wantData(st, dialData); err != nil {
-		return err
-	}
-	if _, err := io.CopyN(io.Discard, st, dialData); err != nil {
-		return broken("dial data", err)
 	}
 	select {
 	case <-ctx.Done():

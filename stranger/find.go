@@ -3,7 +3,6 @@ package stranger
 import (
 	"context"
 	"errors"
-	"io"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -18,7 +17,8 @@ import (
 
 const (
 	// maxTries is how many third nodes are asked: one may be busy, or have no
-	// IPv6. A dial that failed is an answer and not tried again elsewhere.
+	// IPv6. A dial that failed is an answer; that others try too is up to the
+	// client, who can ask another server.
 	maxTries = 2
 	// tryTimeout is more than what a third node takes at most.
 	tryTimeout = dataWait + dialDelay + dialTimeout + time.Second
@@ -26,9 +26,6 @@ const (
 	// most of the next.
 	serveTimeout = 16 * time.Second
 )
-
-// errNotPaid: the asker's data did not come.
-var errNotPaid = errors.New("the dial was not paid for")
 
 // find serves an Ask: somebody else is to dial the asker.
 func (s *Stranger) find(ctx context.Context, st network.Stream, m *pb.Ask) error {
@@ -57,23 +54,42 @@ func (s *Stranger) find(ctx context.Context, st network.Stream, m *pb.Ask) error
 	for _, ip := range own {
 		avoid = append(avoid, around(ip))
 	}
+	thirds := s.strangers(asker, a.ip.Is4(), avoid)
+	if len(thirds) == 0 {
+		return ErrNobody // before it has cost anything
+	}
+	// First the payment, and only then a place at somebody else's: who pays
+	// slowly takes up ours alone.
+	if err := collect(st); err != nil {
+		return err
+	}
 	order := &pb.Dial{PeerId: []byte(asker), Addr: a.addr.Bytes(), Nonce: a.nonce}
-	peers, tries := s.host.Network().Peers(), 0
-	rand.Shuffle(len(peers), func(i, j int) { peers[i], peers[j] = peers[j], peers[i] })
-	for _, p := range peers {
-		if p == asker || !s.isStranger(p, a.ip.Is4(), avoid) {
-			continue
-		}
-		err := s.pass(ctx, st, p, order)
-		if err == nil || errors.Is(err, ErrDialFailed) || errors.Is(err, errNotPaid) || ctx.Err() != nil {
+	for _, p := range thirds {
+		paid, err := s.order(ctx, p, order)
+		if err == nil || errors.Is(err, ErrDialFailed) {
 			return err
 		}
 		log.Debug("third node does not dial", "peer", p, "err", err)
-		if tries++; tries == maxTries {
-			break
+		if paid || ctx.Err() != nil {
+			break // what was paid to us is spent
 		}
 	}
 	return ErrNobody
+}
+
+// strangers are some peers that can be the third node, chosen at random.
+func (s *Stranger) strangers(asker peer.ID, four bool, avoid []netip.Prefix) []peer.ID {
+	peers := s.host.Network().Peers()
+	rand.Shuffle(len(peers), func(i, j int) { peers[i], peers[j] = peers[j], peers[i] })
+	var out []peer.ID
+	for _, p := range peers {
+		if p != asker && s.isStranger(p, four, avoid) {
+			if out = append(out, p); len(out) == maxTries {
+				break
+			}
+		}
+	}
+	return out
 }
 
 // isStranger reports whether a peer can be the third node: all that is known of
@@ -102,71 +118,16 @@ func (s *Stranger) isStranger(p peer.ID, four bool, avoid []netip.Prefix) bool {
 	return fits
 }
 
-// pass asks a third node to dial, and passes on what it demands for that to the
-// asker: nothing is sent that was not received first.
-func (s *Stranger) pass(ctx context.Context, asker network.Stream, third peer.ID, m *pb.Dial) error {
-	var outcome error
-	err := oneshot.Call(ctx, s.host, third, Protocol, tryTimeout, func(st network.Stream) error {
-		if err := oneshot.Write(st, &pb.Message{Kind: &pb.Message_Dial{Dial: m}}); err != nil {
-			return err
-		}
-		wanted, o, err := reply(st)
-		if outcome = o; err != nil || wanted == 0 {
-			return err
-		}
-		if err := payOn(asker, st, wanted); err != nil {
-			return err
-		}
-		wanted, o, err = reply(st)
-		if outcome = o; err == nil && wanted > 0 {
-			return errMessage
-		}
+// order asks a third node to dial, and pays for it. It reports whether it has
+// paid, and what came of it.
+func (s *Stranger) order(ctx context.Context, third peer.ID, m *pb.Dial) (paid bool, outcome error) {
+	err := oneshot.Call(ctx, s.host, third, Protocol, tryTimeout, func(st network.Stream) (err error) {
+		// No more than was paid to us.
+		paid, outcome, err = inquire(st, &pb.Message{Kind: &pb.Message_Dial{Dial: m}}, dialData)
 		return err
 	})
 	if err != nil {
-		return broken("third node", err)
+		return paid, err
 	}
-	return outcome
-}
-
-// payOn has the asker pay and hands it on. It takes the whole payment even if
-// the third node is gone, so that the next word on the stream is the next word.
-func payOn(asker, third network.Stream, n int64) error {
-	if err := asker.SetReadDeadline(time.Now().Add(dataWait)); err != nil {
-		return errors.Join(errNotPaid, err)
-	}
-	if err := wantData(asker, n); err != nil {
-		return errors.Join(errNotPaid, err)
-	}
-	p := &payment{from: asker, left: n}
-	_, err := io.Copy(third, p)
-	if p.err == nil && p.left > 0 {
-		io.Copy(io.Discard, p) //nolint:errcheck // p keeps it
-	}
-	if p.err != nil {
-		return errors.Join(errNotPaid, p.err)
-	}
-	return err
-}
-
-// payment reads so many bytes, and remembers why there are not so many.
-type payment struct {
-	from io.Reader
-	left int64
-	err  error
-}
-
-func (p *payment) Read(b []byte) (int, error) {
-	if p.left == 0 {
-		return 0, io.EOF
-	}
-	n, err := p.from.Read(b[:min(int64(len(b)), p.left)])
-	p.left -= int64(n)
-	if err != nil && p.left > 0 {
-		p.err = err
-	}
-	if p.left == 0 {
-		err = nil // whatever the end of the stream has to say
-	}
-	return n, err
+	return paid, outcome
 }

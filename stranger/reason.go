@@ -2,7 +2,6 @@ package stranger
 
 import (
 	"errors"
-	"fmt"
 
 	"github.com/causeway-p2p/causeway/stranger/pb"
 )
@@ -107,6 +106,3 @@ func outcomeOf(a *pb.Answer) error {
 	}
 	return refuse(Other)
 }
-
-// broken says with whom an exchange came to nothing.
-func broken(with string, err error) error { return fmt.Errorf("%s: %w", with, err) }

@@ -1,7 +1,10 @@
 package stranger
 
 import (
+	"fmt"
+	"io"
 	"net/netip"
+	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -23,6 +26,8 @@ const (
 	// that AutoNAT v2 demands (autonat-v2.md, "Amplification Attack
 	// Prevention"), and more than a dial can put on the wire.
 	dialData = 30_000
+	// dataWait is for dialData over a slow line.
+	dataWait = 4 * time.Second
 	// maxData is the most that we pay for one dial: the most that AutoNAT v2
 	// lets a server demand.
 	maxData = 100_000
@@ -93,8 +98,30 @@ func prefixFromWire(b []byte) (netip.Prefix, bool) {
 	return netip.Prefix{}, false
 }
 
-// reply reads what the other side says to an Ask or a Dial: what it came to, or
-// how many bytes it wants first.
+// inquire sends a request, pays for it if that is wanted and not more than most
+// bytes, and hears what came of it: nil if somebody got through.
+func inquire(s network.Stream, request *pb.Message, most int64) (paid bool, outcome, err error) {
+	if err := oneshot.Write(s, request); err != nil {
+		return false, nil, err
+	}
+	wanted, outcome, err := reply(s)
+	if err != nil || wanted == 0 {
+		return false, outcome, err
+	}
+	if wanted > most {
+		return false, nil, errMessage
+	}
+	if _, err := s.Write(make([]byte, wanted)); err != nil {
+		return true, nil, err
+	}
+	if wanted, outcome, err = reply(s); err == nil && wanted > 0 {
+		err = errMessage // who asks for more has had enough
+	}
+	return true, outcome, err
+}
+
+// reply reads what comes back: how many bytes are wanted first, or what it came
+// to.
 func reply(s network.Stream) (wanted int64, outcome, err error) {
 	var m pb.Message
 	if err := oneshot.Read(s, maxMessage, &m); err != nil {
@@ -104,13 +131,24 @@ func reply(s network.Stream) (wanted int64, outcome, err error) {
 	case *pb.Message_Answer:
 		return 0, outcomeOf(k.Answer), nil
 	case *pb.Message_DataWanted:
-		if n := k.DataWanted.GetBytes(); n > 0 && n <= maxData {
+		if n := k.DataWanted.GetBytes(); n > 0 {
 			return int64(n), nil, nil
 		}
 	}
 	return 0, nil, errMessage
 }
 
-func wantData(s network.Stream, n int64) error {
-	return oneshot.Write(s, &pb.Message{Kind: &pb.Message_DataWanted{DataWanted: &pb.DataWanted{Bytes: uint32(n)}}})
+// collect has whoever opened the stream pay for a dial.
+func collect(s network.Stream) error {
+	if err := s.SetReadDeadline(time.Now().Add(dataWait)); err != nil {
+		return err
+	}
+	m := &pb.Message{Kind: &pb.Message_DataWanted{DataWanted: &pb.DataWanted{Bytes: dialData}}}
+	if err := oneshot.Write(s, m); err != nil {
+		return err
+	}
+	if _, err := io.CopyN(io.Discard, s, dialData); err != nil {
+		return fmt.Errorf("dial data: %w", err)
+	}
+	return nil
 }

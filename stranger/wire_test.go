@@ -127,7 +127,7 @@ func TestAnswers(t *testing.T) {
 	if err := outcomeOf(&pb.Answer{Outcome: 77, Reason: 99}); !errors.As(err, &refusal) || refusal.Reason != Other {
 		t.Errorf("of a later version: got %v", err)
 	}
-	if _, err := answerTo(errNotPaid); err == nil {
+	if _, err := answerTo(errMessage); err == nil {
 		t.Error("what came to nothing is answered")
 	}
 }
