@@ -42,7 +42,7 @@ func Use(dir string, f func(*Lab) error) error {
 		if err != nil {
 			return err
 		}
-		defer os.RemoveAll(temp)
+		defer func() { _ = os.RemoveAll(temp) }()
 		dir = temp
 	}
 	o := &owner{dir: dir}

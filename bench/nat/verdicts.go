@@ -1,0 +1,147 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/event"
+	"github.com/libp2p/go-libp2p/core/host"
+	corenet "github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/p2p/host/eventbus"
+
+	"github.com/causeway-p2p/causeway/node"
+)
+
+// verdictPatience is how long a node may take to judge. Stock's AutoNAT v1
+// begins after 15 s, and says "private" at 17.
+const verdictPatience = 24 * time.Second
+
+// judges are who decides: go-libp2p has two, that do not know each other.
+const (
+	judgeV1   = "AutoNAT v1"
+	judgeV2   = "AutoNAT v2"
+	judgeNode = "ours"
+)
+
+// verdict is what a judge said, and when.
+type verdict struct {
+	Judge   string  `json:"judge"`
+	Seconds float64 `json:"seconds"` // since the node was started
+	Says    string  `json:"says"`    // public, private or unknown
+	Because string  `json:"because,omitempty"`
+}
+
+// judgement collects verdicts while the node runs.
+type judgement struct {
+	begun time.Time
+
+	mu   sync.Mutex // guards list
+	list []verdict
+}
+
+// add drops what says nothing new.
+func (j *judgement) add(judge, says, because string) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	last := "unknown"
+	for _, v := range j.list {
+		if v.Judge == judge {
+			last = v.Says
+		}
+	}
+	if last != says {
+		j.list = append(j.list, verdict{Judge: judge, Seconds: time.Since(j.begun).Seconds(), Says: says, Because: because})
+	}
+}
+
+// all returns what was said, and whether each of the judges has spoken.
+func (j *judgement) all(judges ...string) (list []verdict, complete bool) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	spoke := make(map[string]bool)
+	for _, v := range j.list {
+		spoke[v.Judge] = true
+	}
+	for _, judge := range judges {
+		if !spoke[judge] {
+			return append(list, j.list...), false
+		}
+	}
+	return append(list, j.list...), true
+}
+
+// judgeStock follows both versions of AutoNAT for as long as the host lives.
+func judgeStock(h host.Host, begun time.Time) (*judgement, error) {
+	sub, err := h.EventBus().Subscribe([]any{new(event.EvtLocalReachabilityChanged), new(event.EvtHostReachableAddrsChanged)},
+		eventbus.Name("bench"))
+	if err != nil {
+		return nil, err
+	}
+	j := &judgement{begun: begun}
+	go func() { // ends with the host, which ends with the process
+		for e := range sub.Out() {
+			switch e := e.(type) {
+			case event.EvtLocalReachabilityChanged:
+				says := map[corenet.Reachability]string{
+					corenet.ReachabilityPublic: "public", corenet.ReachabilityPrivate: "private",
+				}[e.Reachability]
+				if says != "" {
+					j.add(judgeV1, says, "")
+				}
+			case event.EvtHostReachableAddrsChanged:
+				switch {
+				case len(e.Reachable) > 0:
+					j.add(judgeV2, "public", fmt.Sprint(e.Reachable))
+				case len(e.Unreachable) > 0:
+					j.add(judgeV2, "private", fmt.Sprint(e.Unreachable))
+				}
+			}
+		}
+	}()
+	return j, nil
+}
+
+// judgeOurs follows the node's one judge.
+func judgeOurs(n *node.Node, begun time.Time) *judgement {
+	j := &judgement{begun: begun}
+	events := n.Events(context.Background())
+	go func() { // ends with the node, which ends with the process
+		for e := range events {
+			if e, ok := e.(node.ReachabilityChanged); ok && e.Verdict.Reachability != "unknown" {
+				j.add(judgeNode, string(e.Verdict.Reachability), e.Verdict.Because)
+			}
+		}
+	}()
+	return j
+}
+
+// verdict connects to the servers and waits until every judge has spoken; then
+// a little longer, for those who think again.
+func (m *member) verdict(ctx context.Context, _ none) ([]verdict, error) {
+	if err := m.meetServers(ctx); err != nil {
+		return nil, err
+	}
+	judges := []string{judgeNode}
+	if m.spec.Impl == stock {
+		judges = []string{judgeV1, judgeV2}
+	}
+	deadline := m.log.begun.Add(verdictPatience)
+	waiting, cancel := context.WithDeadline(ctx, deadline)
+	defer cancel()
+	_ = poll(waiting, "every judge", func() bool { // who is silent has not spoken: a result
+		_, complete := m.log.all(judges...)
+		return complete
+	})
+	second, cancel := context.WithTimeout(waiting, secondThoughts)
+	defer cancel()
+	<-second.Done()
+	list, _ := m.log.all()
+	return list, ctx.Err()
+}
+
+// secondThoughts is how long a verdict is watched for a change.
+const secondThoughts = 5 * time.Second
