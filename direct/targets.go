@@ -65,8 +65,8 @@ func allowedPort(p uint16) bool { return p >= 1024 || p == 443 || p == 80 }
 // plainAddr takes an address apart if it is an IP address and a TCP port, or a
 // UDP port that speaks QUIC, and nothing more.
 func plainAddr(a ma.Multiaddr) (to netip.AddrPort, udp, ok bool) {
-	a, _ = ma.SplitFunc(a, func(c ma.Component) bool { return c.Protocol().Code == ma.P_P2P })
-	if len(a) < 2 {
+	a, id := ma.SplitFunc(a, func(c ma.Component) bool { return c.Protocol().Code == ma.P_P2P })
+	if len(a) < 2 || len(id) > 1 {
 		return to, false, false
 	}
 	switch a[0].Protocol().Code {
