@@ -75,6 +75,8 @@ func (s *Stranger) dial(ctx context.Context, st network.Stream, m *pb.Dial) erro
 func dialBack(ctx context.Context, d host.Host, o order) error {
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
+	// It answers to nobody: identify and the like would send much for little.
+	d.Network().SetStreamHandler(func(st network.Stream) { st.Reset() })
 	ctx = network.WithForceDirectDial(ctx, string(Protocol))
 	if err := d.Connect(ctx, peer.AddrInfo{ID: o.peer, Addrs: []ma.Multiaddr{o.addr}}); err != nil {
 		return err
