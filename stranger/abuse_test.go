@@ -6,6 +6,7 @@ import (
 	"io"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -272,7 +273,7 @@ func TestServers(t *testing.T) {
 		server.SetStreamHandler(Protocol, func(s network.Stream) { (<-behave)(s) })
 		meet(t, c, server)
 		addr := external(t, server, c.ID())
-		taken := int64(0)
+		var taken atomic.Int64
 		for _, h := range []struct {
 			name    string
 			handler network.StreamHandler
@@ -285,8 +286,9 @@ func TestServers(t *testing.T) {
 			{"wants nothing", func(s network.Stream) { oneshot.Write(s, want(0)) }, time.Second, 0},
 			{"wants more and more", func(s network.Stream) {
 				for oneshot.Write(s, want(maxData)) == nil {
-					m, err := io.CopyN(io.Discard, s, maxData)
-					if taken += m; err != nil {
+					got, err := io.CopyN(io.Discard, s, maxData)
+					taken.Add(got)
+					if err != nil {
 						return
 					}
 				}
@@ -294,12 +296,12 @@ func TestServers(t *testing.T) {
 			{"says too much", func(s network.Stream) { s.Write(slices.Concat([]byte{0xff, 0xff, 0x03}, make([]byte, 1<<16))) }, time.Second, 0},
 			{"asks", func(s network.Stream) { oneshot.Write(s, askFor(addr)) }, time.Second, 0},
 		} {
-			taken = 0
+			taken.Store(0)
 			began := time.Now()
 			behave <- h.handler
 			err := c.Ask(t.Context(), server.ID(), addr, 1)
-			if err == nil || errors.Is(err, ErrDialFailed) || time.Since(began) > h.within+time.Second || taken > h.paid+200 {
-				t.Errorf("%s: got %v after %v for %d bytes, want an error within %v for at most %d", h.name, err, time.Since(began), taken, h.within, h.paid)
+			if err == nil || errors.Is(err, ErrDialFailed) || time.Since(began) > h.within+time.Second || taken.Load() > h.paid+200 {
+				t.Errorf("%s: got %v after %v for %d bytes, want an error within %v for at most %d", h.name, err, time.Since(began), taken.Load(), h.within, h.paid)
 			}
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
