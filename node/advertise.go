@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/libp2p/go-libp2p/core/event"
 	"github.com/libp2p/go-libp2p/core/host"
@@ -12,6 +13,7 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
 
+	"github.com/causeway-p2p/causeway/netwatch"
 	"github.com/causeway-p2p/causeway/reachability"
 )
 
@@ -27,6 +29,8 @@ type advertiser struct {
 	verdict  reachability.Verdict
 	previous reachability.Reachability
 	circuits []ma.Multiaddr
+	mapped   []ma.Multiaddr // where a router lets in
+	moves    moves
 	emitter  event.Emitter
 	host     host.Host
 }
@@ -89,6 +93,14 @@ func (a *advertiser) run(ctx context.Context) error {
 func (a *advertiser) addrs(direct []ma.Multiaddr) []ma.Multiaddr {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if a.host != nil {
+		direct = a.moves.apply(direct, a.host.Network().ListenAddresses(), time.Now())
+	}
+	for _, m := range a.mapped {
+		if dialled(a.verdict, m) && !ma.Contains(direct, m) {
+			direct = append(slices.Clone(direct), m)
+		}
+	}
 	return shown(direct, a.announce, a.circuits, a.verdict)
 }
 
@@ -132,6 +144,21 @@ func dialled(v reachability.Verdict, m ma.Multiaddr) bool {
 func (a *advertiser) setCircuits(circuits []ma.Multiaddr) {
 	a.mu.Lock()
 	a.circuits = circuits
+	a.mu.Unlock()
+	a.refresh()
+}
+
+func (a *advertiser) setMapped(mapped []ma.Multiaddr) {
+	a.mu.Lock()
+	a.mapped = mapped
+	a.mu.Unlock()
+	a.refresh()
+}
+
+// moved takes in what became of the interfaces' addresses.
+func (a *advertiser) moved(c netwatch.Change) {
+	a.mu.Lock()
+	a.moves.note(c, time.Now())
 	a.mu.Unlock()
 	a.refresh()
 }

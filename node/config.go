@@ -89,6 +89,10 @@ type Config struct {
 	// Otherwise it becomes a DHT server when it turns out to be reachable.
 	// AutoNAT v2 is always offered.
 	Server bool
+	// NoPortMapping keeps the router in front of this machine as it is. By
+	// default it is asked, over PCP, NAT-PMP or UPnP, to let the internet in,
+	// unless Announce says where others come in, or Listen is loopback only.
+	NoPortMapping bool
 	// NoHolePunching keeps relayed connections relayed.
 	NoHolePunching bool
 	// PortalURL is what Netcheck fetches to find out whether a captive portal

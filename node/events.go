@@ -13,6 +13,7 @@ import (
 	"github.com/causeway-p2p/causeway/auth"
 	"github.com/causeway-p2p/causeway/autorelay"
 	"github.com/causeway-p2p/causeway/direct"
+	"github.com/causeway-p2p/causeway/netwatch"
 	"github.com/causeway-p2p/causeway/reachability"
 )
 
@@ -51,6 +52,21 @@ type (
 		At
 		From    reachability.Reachability `json:"from"`
 		Verdict reachability.Verdict      `json:"verdict"`
+	}
+	// NetworkChanged: this machine's addresses, its default route or its link
+	// changed, or it has slept. Connections from addresses that are gone were
+	// closed.
+	NetworkChanged struct {
+		At
+		Change netwatch.Change `json:"change"`
+		Closed int             `json:"closed"`
+	}
+	// PortsMapped: the router in front of this machine lets the internet in at
+	// other ports than before, as it says; at none, if Addrs is empty.
+	PortsMapped struct {
+		At
+		Addrs   []string `json:"addrs"`
+		Because string   `json:"because"`
 	}
 	// RelayFound: a source named a candidate for the first time.
 	RelayFound struct {
@@ -174,6 +190,15 @@ func (e ReachabilityChanged) String() string {
 	}
 	return fmt.Sprintf("reachability %s: %s%s", e.Verdict.Reachability, e.Verdict.Because, weak)
 }
+
+func (e NetworkChanged) String() string {
+	if e.Closed == 0 {
+		return "network changed: " + e.Change.String()
+	}
+	return fmt.Sprintf("network changed: %s; %d dead connections closed", e.Change, e.Closed)
+}
+
+func (e PortsMapped) String() string { return e.Because }
 
 func (e RelayFound) String() string {
 	return fmt.Sprintf("relay %s found (%s)", ShortID(e.Relay), e.Source)

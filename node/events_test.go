@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"encoding/json"
+	"net/netip"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/causeway-p2p/causeway/auth"
 	"github.com/causeway-p2p/causeway/autorelay"
+	"github.com/causeway-p2p/causeway/netwatch"
 	"github.com/causeway-p2p/causeway/reachability"
 )
 
@@ -45,6 +47,14 @@ func TestEventsInWords(t *testing.T) {
 			ReachabilityChanged{at, reachability.Unknown, reachability.Verdict{Reachability: reachability.Private, Because: "of x", Weak: true}},
 			"reachability_changed", "reachability private: of x (one server's word so far)",
 		},
+		{
+			NetworkChanged{at, netwatch.Change{Route: true}, 0}, "network_changed", "network changed: default route changed",
+		},
+		{
+			NetworkChanged{at, netwatch.Change{Removed: []netip.Addr{netip.MustParseAddr("10.0.0.7")}}, 3},
+			"network_changed", "network changed: 10.0.0.7 is gone; 3 dead connections closed",
+		},
+		{PortsMapped{at, nil, "because of x"}, "ports_mapped", "because of x"},
 		{RelayFound{at, a, "dht"}, "relay_found", "relay 12D3…x6nXTN found (dht)"},
 		{RelayReserved{at, a, "dht", 120 * time.Millisecond}, "relay_reserved", "reserved on relay 12D3…x6nXTN in 120 ms"},
 		{RelayFailed{at, a, autorelay.Full, "128 of 128"}, "relay_failed", "relay 12D3…x6nXTN gave no reservation: relay is full (128 of 128)"},

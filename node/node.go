@@ -36,6 +36,7 @@ import (
 	"github.com/causeway-p2p/causeway/discovery"
 	"github.com/causeway-p2p/causeway/internal/logging"
 	"github.com/causeway-p2p/causeway/notice"
+	"github.com/causeway-p2p/causeway/portmap"
 	"github.com/causeway-p2p/causeway/reachability"
 	"github.com/causeway-p2p/causeway/relay"
 	"github.com/causeway-p2p/causeway/relay/usage"
@@ -64,6 +65,7 @@ type Node struct {
 	autorelay    *autorelay.AutoRelay // nil if no relays are sought
 	upgrader     *direct.Upgrader     // nil if relayed connections stay relayed
 	relay        *relay.Relay         // nil if relay.Off
+	mapper       *portmap.Mapper      // nil if no ports are mapped
 	services     *service.Registry
 	cache        *discovery.Cache
 	history      *autorelay.History
@@ -149,6 +151,12 @@ func (n *Node) Start(ctx context.Context) error {
 	part("advertiser", n.advertiser.run)
 	part("verifier", n.verifier.run)
 	part("paths", n.watchPaths)
+	if n.mapper != nil {
+		part("port mapping", n.mapper.Run)
+	}
+	if n.onNetwork() {
+		part("network changes", n.watchNetwork)
+	}
 	if n.upgrader != nil {
 		part("direct", n.upgrader.Run)
 	}
@@ -179,6 +187,9 @@ func (n *Node) build() (err error) {
 	if n.reachability, err = reachability.New(reachability.Config{
 		Host: n.host, Announced: n.cfg.Announce, OnChange: n.verdictChanged,
 	}); err != nil {
+		return err
+	}
+	if err = n.newMapper(); err != nil {
 		return err
 	}
 	if err = n.advertiser.attach(n.host); err != nil {

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/causeway-p2p/causeway/autorelay"
+	"github.com/causeway-p2p/causeway/portmap"
 	"github.com/causeway-p2p/causeway/reachability"
 	"github.com/causeway-p2p/causeway/relay"
 )
@@ -23,6 +24,9 @@ type Status struct {
 	// a relay.
 	Reachable    bool                 `json:"reachable"`
 	Reachability reachability.Verdict `json:"reachability"`
+	// PortMapping is what the router in front of this machine lets in; missing
+	// where it is not asked.
+	PortMapping *portmap.Status `json:"port_mapping,omitempty"`
 	// Connections counts peers, RoutingTable those that the DHT routes by.
 	Connections  int `json:"connections"`
 	RoutingTable int `json:"routing_table"`
@@ -62,6 +66,10 @@ func (n *Node) Status() Status {
 	}
 	s.Reachable = n.Reachable()
 	s.Reachability = n.reachability.Verdict()
+	if n.mapper != nil {
+		ps := n.mapper.Status()
+		s.PortMapping = &ps
+	}
 	s.Connections = len(n.host.Network().Peers())
 	s.RoutingTable = n.dht.RoutingTable().Size()
 	s.Paths = n.paths()

@@ -79,7 +79,7 @@ func (o *options) newNode(ctx context.Context, ephemeral bool) (*node.Node, erro
 	if ephemeral {
 		cfg.DataDir = ""
 		if !o.seekRelays {
-			cfg.Relays = -1 // it reaches out only
+			cfg.Relays, cfg.NoPortMapping = -1, true // it reaches out only
 		}
 	} else {
 		if cfg.DataDir, err = o.OpenDataDir(); err != nil {

@@ -30,6 +30,7 @@ type NodeFlags struct {
 	Announce     []string
 	AllowPrivate bool
 	Metrics      string
+	NoPortMap    bool
 
 	registry *prometheus.Registry // nil without Metrics
 }
@@ -43,6 +44,7 @@ func (f *NodeFlags) Add(fs *pflag.FlagSet, program string, listen []string) {
 	fs.StringSliceVar(&f.Listen, "listen", listen, "address to listen on (repeatable)")
 	fs.StringSliceVar(&f.Announce, "announce", nil, "address to tell others instead of those we listen on (repeatable)")
 	fs.StringVar(&f.Metrics, "metrics", "", "address for Prometheus, like 127.0.0.1:9464 (default: none)")
+	fs.BoolVar(&f.NoPortMap, "no-port-mapping", false, "do not ask the router in front of this machine (PCP, NAT-PMP, UPnP) to let the internet in")
 	fs.BoolVar(&f.AllowPrivate, "allow-private", false, "private addresses count: for a LAN, docker compose or Kubernetes")
 }
 
@@ -56,7 +58,7 @@ func (f *NodeFlags) Config(ctx context.Context) (node.Config, error) {
 	}
 	cfg := node.Config{
 		Network: f.Network, Listen: listen, Announce: announce, AllowPrivate: f.AllowPrivate,
-		DataDir: f.DataDir,
+		DataDir: f.DataDir, NoPortMapping: f.NoPortMap,
 	}
 	if f.Metrics != "" {
 		f.registry = prometheus.NewRegistry()
