@@ -7,12 +7,17 @@
 //	cache      relays that served us before (a file in the data directory)
 //	connected  peers at hand that speak the circuit v2 hop protocol
 //	dht        providers of the rendezvous namespace in the DHT
+//	mdns       neighbours on the LAN that say they are relays
 //
 // While somebody wants relays (Want), every source is asked again and again
 // with a growing pause; what they find goes to Config.Found, one candidate at
 // a time. While the node serves as a relay (Announce), it provides the
 // rendezvous namespace, again whenever its addresses change and well before
 // the record expires.
+//
+// With Config.MDNS, peers on the same LAN find each other, relays or not: their
+// private addresses go to the peerstore for two minutes, so that a dial by peer
+// ID needs nobody else. It is libp2p's mDNS, which stock nodes speak too.
 //
 // What it does not do: judge candidates. A peer that merely claims to be a
 // relay is a candidate like any other; package autorelay finds out.
@@ -46,6 +51,7 @@ const (
 	Cached    Source = "cache"
 	Connected Source = "connected"
 	DHT       Source = "dht"
+	MDNS      Source = "mdns"
 )
 
 // Candidate is a peer that may be a relay.
@@ -74,6 +80,9 @@ type Config struct {
 	Routing routing.ContentRouting
 	// Namespace is the rendezvous. If empty, the package's Namespace.
 	Namespace string
+	// MDNS is the service by which peers of the network are found on the LAN,
+	// like StandardMDNS. If empty, none are looked for.
+	MDNS string
 	// Finders are further sources.
 	Finders []Finder
 	// Found receives the candidates, possibly from several goroutines at once
@@ -89,7 +98,9 @@ type Discovery struct {
 	cfg       Config
 	finders   []Finder
 	announcer *announcer
+	mdns      *mdns // nil without Config.MDNS
 
+	serves   *signal // we serve as a relay
 	want     *signal // somebody needs relays
 	searches sync.WaitGroup
 }
@@ -102,7 +113,7 @@ func New(cfg Config) *Discovery {
 	if cfg.Announced == nil {
 		cfg.Announced = func(error) {}
 	}
-	d := &Discovery{cfg: cfg, want: newSignal()}
+	d := &Discovery{cfg: cfg, want: newSignal(), serves: newSignal()}
 	if len(cfg.Static) > 0 {
 		d.finders = append(d.finders, staticFinder(cfg.Static))
 	}
@@ -114,6 +125,9 @@ func New(cfg Config) *Discovery {
 		d.finders = append(d.finders, &rendezvousFinder{routing: cfg.Routing, namespace: cfg.Namespace, self: cfg.Host.ID()})
 		d.announcer = newAnnouncer(cfg)
 	}
+	if cfg.MDNS != "" {
+		d.mdns = newMDNS(cfg, d.serves, d.emit(MDNS))
+	}
 	return d
 }
 
@@ -123,6 +137,9 @@ func (d *Discovery) Want(on bool) { d.want.set(on) }
 
 // Announce tells whether this node serves as a relay and should say so.
 func (d *Discovery) Announce(on bool) {
+	if on != d.serves.isOn() {
+		d.serves.set(on)
+	}
 	if d.announcer != nil {
 		d.announcer.on.set(on)
 	}
@@ -145,6 +162,9 @@ func (d *Discovery) Run(ctx context.Context) error {
 	d.searches.Go(func() { watch.run(ctx, d.want) })
 	if d.announcer != nil {
 		d.searches.Go(func() { d.announcer.run(ctx) })
+	}
+	if d.mdns != nil {
+		d.searches.Go(func() { d.mdns.run(ctx) })
 	}
 	for _, f := range d.finders {
 		d.searches.Go(func() { d.search(ctx, f) })
