@@ -50,6 +50,10 @@ type Config struct {
 	// relaying on: circuit addresses through a relay at a private address are
 	// advertised. For LANs, compose and Kubernetes.
 	AllowPrivate bool
+	// MDNS makes the node find peers of its network on the LAN, and be found by
+	// them: it tells everybody there its ID and private addresses. It is left
+	// out with Transports and where the node listens on loopback only.
+	MDNS bool
 	// StaticRelays are tried besides those that are discovered.
 	StaticRelays []peer.AddrInfo
 	// Relays is how many relays are advertised while the node cannot be

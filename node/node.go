@@ -213,7 +213,7 @@ func (n *Node) build() (err error) {
 	}
 	n.discovery = discovery.New(discovery.Config{
 		Host: n.host, Static: n.cfg.StaticRelays, Cache: n.cache, Routing: n.dht,
-		Found: n.relayFound, Announced: n.announced,
+		MDNS: n.cfg.mdns(), Found: n.relayFound, Announced: n.announced,
 	})
 	if n.cfg.Relays >= 0 {
 		if n.autorelay, err = autorelay.New(autorelay.Config{

@@ -26,7 +26,7 @@ type options struct {
 // add adds the flags that all subcommands share.
 func (o *options) add(root *cobra.Command) {
 	fs := root.PersistentFlags()
-	o.NodeFlags.Add(fs, "peer", listenAny)
+	o.NodeFlags.Add(fs, "peer", listenAny, true)
 	fs.StringSliceVar(&o.relays, "relay", nil, "address of a relay to use besides those that are found (repeatable)")
 	o.token.add(fs)
 	fs.StringVar(&o.portal, "portal-url", node.DefaultPortalURL, "what netcheck fetches to find a captive portal: it answers 204 over plain HTTP (none: nothing)")

@@ -41,7 +41,7 @@ var (
 
 func (o *options) add(root *cobra.Command) {
 	fs := root.PersistentFlags()
-	o.NodeFlags.Add(fs, "relayd", listenAll)
+	o.NodeFlags.Add(fs, "relayd", listenAll, false)
 	fs = root.Flags()
 	fs.StringVar(&o.relay, "relay", string(relay.Auto), "when to serve: auto (while the internet can dial us), on, off")
 	fs.BoolVar(&o.dev, "dev", false, "serve on loopback at once, on a network named \"dev\"")

@@ -29,14 +29,16 @@ type NodeFlags struct {
 	Listen       []string
 	Announce     []string
 	AllowPrivate bool
+	MDNS         bool
 	Metrics      string
 	NoPortMap    bool
 
 	registry *prometheus.Registry // nil without Metrics
 }
 
-// Add adds the flags. The listen addresses given are the default.
-func (f *NodeFlags) Add(fs *pflag.FlagSet, program string, listen []string) {
+// Add adds the flags. The listen addresses and whether to use mDNS are the
+// defaults.
+func (f *NodeFlags) Add(fs *pflag.FlagSet, program string, listen []string, mdns bool) {
 	f.program = program
 	fs.StringVar(&f.DataDir, "data-dir", "", "directory for the key, remembered relays and the control socket (default "+shortDataDir(program)+")")
 	fs.StringVar(&f.Network, "network", node.PublicNetwork, "the DHT to join: \"public\", or the name of a private network")
@@ -45,6 +47,7 @@ func (f *NodeFlags) Add(fs *pflag.FlagSet, program string, listen []string) {
 	fs.StringSliceVar(&f.Announce, "announce", nil, "address to tell others instead of those we listen on (repeatable)")
 	fs.StringVar(&f.Metrics, "metrics", "", "address for Prometheus, like 127.0.0.1:9464 (default: none)")
 	fs.BoolVar(&f.NoPortMap, "no-port-mapping", false, "do not ask the router in front of this machine (PCP, NAT-PMP, UPnP) to let the internet in")
+	fs.BoolVar(&f.MDNS, "mdns", mdns, "find peers of the network on the LAN, and be found by them")
 	fs.BoolVar(&f.AllowPrivate, "allow-private", false, "private addresses count: for a LAN, docker compose or Kubernetes")
 }
 
@@ -57,7 +60,7 @@ func (f *NodeFlags) Config(ctx context.Context) (node.Config, error) {
 		return node.Config{}, Usage(err, "an address like /ip4/203.0.113.7/udp/4001/quic-v1, with /p2p/12D3… behind it for a peer")
 	}
 	cfg := node.Config{
-		Network: f.Network, Listen: listen, Announce: announce, AllowPrivate: f.AllowPrivate,
+		Network: f.Network, Listen: listen, Announce: announce, AllowPrivate: f.AllowPrivate, MDNS: f.MDNS,
 		DataDir: f.DataDir, NoPortMapping: f.NoPortMap,
 	}
 	if f.Metrics != "" {
