@@ -50,27 +50,36 @@ func (s *Stranger) ask(ctx context.Context, via peer.ID, t target, nonce uint64)
 	return outcome
 }
 
-// contacts are the networks of one IP family that we are in contact with, those
-// first whose hosts a server could choose.
+// contacts are the networks of one IP family that we are or were in contact
+// with, those first whose hosts a server could choose: we know what a peer
+// speaks only if it was connected, and libp2p keeps its addresses for 15 minutes
+// after that (peerstore.RecentlyConnectedAddrTTL), longer than a NAT remembers.
 func (s *Stranger) contacts(four bool) []netip.Prefix {
-	var speaking, others []netip.Prefix
-	for _, c := range s.host.Network().Conns() {
-		ip, ok := publicIP(c.RemoteMultiaddr())
-		if !ok || ip.Is4() != four {
-			continue
+	var out []netip.Prefix
+	add := func(a ma.Multiaddr) {
+		ip, ok := publicIP(a)
+		if !ok || ip.Is4() != four || len(out) == maxKnown {
+			return
 		}
-		list := &others
+		if p := around(ip); !slices.Contains(out, p) {
+			out = append(out, p)
+		}
+	}
+	conns := s.host.Network().Conns()
+	for _, c := range conns {
 		if oneshot.Speaks(s.host, c.RemotePeer(), Protocol) {
-			list = &speaking
-		}
-		if p := around(ip); len(*list) < maxKnown && !slices.Contains(*list, p) {
-			*list = append(*list, p)
+			add(c.RemoteMultiaddr())
 		}
 	}
-	for _, p := range others {
-		if !slices.Contains(speaking, p) {
-			speaking = append(speaking, p)
+	for _, p := range s.host.Peerstore().PeersWithAddrs() {
+		if p != s.host.ID() && oneshot.Speaks(s.host, p, Protocol) {
+			for _, a := range s.host.Peerstore().Addrs(p) {
+				add(a)
+			}
 		}
 	}
-	return speaking[:min(len(speaking), maxKnown)]
+	for _, c := range conns {
+		add(c.RemoteMultiaddr())
+	}
+	return out
 }

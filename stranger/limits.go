@@ -16,13 +16,14 @@ import (
 // once, and again in each minute from then on.
 type Limits struct {
 	// PerAsker is how many strangers the hosts at one IP address (of IPv6, in
-	// one /64) are found. If zero, 2: an address of either transport.
+	// one /64) are found. If zero, 6: three tries for the address of either
+	// transport.
 	PerAsker int
 	// PerServer is how many dials one server may ask for, on behalf of all who
-	// ask it. If zero, 10.
+	// ask it. If zero, 12.
 	PerServer int
 	// PerTarget is how many dials go into one network, a /24 or of IPv6 a /48.
-	// If zero, 4.
+	// If zero, 6.
 	PerTarget int
 	// Total is how many requests are served, of either kind. If zero, 30.
 	Total int
@@ -35,7 +36,7 @@ func (l Limits) withDefaults() Limits {
 	for _, f := range []struct {
 		field *int
 		value int
-	}{{&l.PerAsker, 2}, {&l.PerServer, 10}, {&l.PerTarget, 4}, {&l.Total, 30}, {&l.Concurrent, 4}} {
+	}{{&l.PerAsker, 6}, {&l.PerServer, 12}, {&l.PerTarget, 6}, {&l.Total, 30}, {&l.Concurrent, 4}} {
 		if *f.field == 0 {
 			*f.field = f.value
 		}

@@ -9,7 +9,7 @@ import (
 )
 
 func TestLimits(t *testing.T) {
-	if got, want := (Limits{PerTarget: 9}).withDefaults(), (Limits{PerAsker: 2, PerServer: 10, PerTarget: 9, Total: 30, Concurrent: 4}); got != want {
+	if got, want := (Limits{PerTarget: 9}).withDefaults(), (Limits{PerAsker: 6, PerServer: 12, PerTarget: 9, Total: 30, Concurrent: 4}); got != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
 	if err := (Limits{PerAsker: -1, Total: -1}).validate(); err == nil {

@@ -62,6 +62,11 @@ func TestContactIsNoStranger(t *testing.T) {
 		if err := client.Ask(t.Context(), server.ID(), addr, 1); !errors.Is(err, ErrNobody) {
 			t.Errorf("only contacts there: got %v, want %v", err, ErrNobody)
 		}
+		client.Network().ClosePeer(known.ID())
+		time.Sleep(time.Second)
+		if err := client.Ask(t.Context(), server.ID(), addr, 1); !errors.Is(err, ErrNobody) {
+			t.Errorf("only one that was a contact a moment ago: got %v, want %v", err, ErrNobody)
+		}
 		third := join(t, n.Host("third"), true, Limits{})
 		meet(t, server, third)
 		if err := client.Ask(t.Context(), server.ID(), addr, 2); !errors.Is(err, ErrDialFailed) {
