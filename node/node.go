@@ -41,6 +41,7 @@ import (
 	"github.com/causeway-p2p/causeway/relay"
 	"github.com/causeway-p2p/causeway/relay/usage"
 	"github.com/causeway-p2p/causeway/service"
+	"github.com/causeway-p2p/causeway/stranger"
 )
 
 var log = logging.For("node")
@@ -60,6 +61,7 @@ type Node struct {
 	autonat      *autonatv2.AutoNAT
 	advertiser   *advertiser
 	verifier     *verifier
+	stranger     *stranger.Stranger
 	reachability *reachability.Tracker
 	discovery    *discovery.Discovery
 	autorelay    *autorelay.AutoRelay // nil if no relays are sought
@@ -147,6 +149,7 @@ func (n *Node) Start(ctx context.Context) error {
 		})
 	}
 	part("reachability", n.reachability.Run)
+	part("stranger", n.stranger.Run)
 	part("discovery", n.discovery.Run)
 	part("advertiser", n.advertiser.run)
 	part("verifier", n.verifier.run)
@@ -182,6 +185,9 @@ func (n *Node) build() (err error) {
 	}
 	n.credentials.attach(n.host)
 	n.circuits.introduce = n.credentials.beforeCircuit
+	if err = n.newStranger(); err != nil {
+		return err
+	}
 	// Our tracker comes first: it puts "unknown" on the event bus before the
 	// DHT looks there.
 	if n.reachability, err = reachability.New(reachability.Config{
@@ -360,6 +366,7 @@ func (n *Node) wake() {
 
 func (n *Node) verdictChanged(v reachability.Verdict) {
 	n.advertiser.setVerdict(v)
+	n.stranger.SetPublic(v.Reachability == reachability.Public)
 	if n.autorelay != nil {
 		n.autorelay.Want(v.NeedsRelay())
 	}
