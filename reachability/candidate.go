@@ -1,12 +1,8 @@
 package reachability
 
 import (
-	"bytes"
-	"slices"
 	"time"
 
-	"github.com/libp2p/go-libp2p/core/event"
-	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
@@ -17,41 +13,40 @@ type source int
 
 const (
 	fromObserved  source = iota // a peer saw us there (identify)
-	fromInterface               // one of our interfaces or port mappings has it
+	fromMapped                  // a router forwards it to us
+	fromInterface               // one of our interfaces has it
 	fromAnnounced               // the operator says so
 )
 
 func (s source) String() string {
-	return [...]string{"observed", "interface", "announced"}[s]
+	return [...]string{"observed", "mapping", "interface", "announced"}[s]
 }
 
-const (
-	// maxObserved bounds the observed addresses that are tracked: a symmetric
-	// NAT shows every peer another one, and peers may invent them.
-	maxObserved = 6
-	// maxOwn bounds interface and announced addresses.
-	maxOwn = 24
-	// maxWitnesses bounds observers and outcomes kept per address.
-	maxWitnesses = 8
-	// observedTTL is how long an observed address lives when nobody repeats
-	// it and nobody who saw it is connected any more: RFC 4787 section 4.3 lets NATs forget idle UDP mappings after 2 to 5
-	// minutes, so an old observation says nothing about today's mapping.
-	observedTTL = 10 * time.Minute
-)
+// maxWitnesses bounds observers and outcomes kept per address.
+const maxWitnesses = 8
 
 // candidate is one address at which the node might be reachable.
 type candidate struct {
 	addr      ma.Multiaddr
 	source    source
+	local     string // the port of ours that observers saw there, if known
 	observers map[peer.ID]time.Time
 	lastSeen  time.Time
-	inFlight  bool
-	next      time.Time // when to probe again
+	asking    map[peer.ID]struct{} // servers that have said nothing yet
+	next      time.Time            // when to probe again
 
 	outcomes  map[peer.ID]outcomeAt // the latest per server
 	reachable Reachability
-	failures  int // in a row
-	declines  int // in a row
+	settled   bool // public by more than one server's word: see publicPatience
+	failures  int  // in a row
+	declines  int  // in a row
+	// renewed is when the network changed: what was found before counts only
+	// until something is found again.
+	renewed time.Time
+
+	proof    time.Time // when a stranger got through last; zero: none did
+	filtered bool      // servers get through and strangers do not
+	stranger strangers
 }
 
 type outcomeAt struct {
@@ -64,6 +59,7 @@ func newCandidate(addr ma.Multiaddr, src source, now time.Time) *candidate {
 	c := &candidate{
 		addr: addr, source: src, lastSeen: now, next: now, reachable: Unknown,
 		observers: make(map[peer.ID]time.Time),
+		asking:    make(map[peer.ID]struct{}),
 		outcomes:  make(map[peer.ID]outcomeAt),
 	}
 	if src == fromAnnounced && !manet.IsPublicAddr(addr) {
@@ -82,35 +78,80 @@ func (c *candidate) probeable() bool { return manet.IsPublicAddr(c.addr) }
 // prevention"). A single peer's word is not enough.
 func (c *candidate) trusted() bool { return c.source != fromObserved || len(c.observers) >= 2 }
 
+// door is what a connection to the address comes in by, as far as we can tell
+// from its local end. Dial-backs at the same door cannot be told apart, so a
+// server is asked about one of them at a time: go-libp2p's dials all addresses
+// that a peer asked about at once, and uses whichever connection comes first
+// (v0.51, p2p/protocol/autonatv2/server.go, dialBack).
+func (c *candidate) door() string {
+	if c.source == fromInterface {
+		return c.addr.String()
+	}
+	v4, _ := families(c.addr)
+	if v4 {
+		return "ip4/" + transportOf(c.addr) + "/" + c.local
+	}
+	return "ip6/" + transportOf(c.addr) + "/" + c.local
+}
+
+// comesIn returns how to tell by its local end whether a connection came in at
+// the address; as far as one can tell, it may be trusted with any goroutine.
+func (c *candidate) comesIn() func(local ma.Multiaddr) bool {
+	addr, port, own := c.addr, c.local, c.source == fromInterface
+	v4, v6 := families(addr)
+	return func(local ma.Multiaddr) bool {
+		l4, l6 := families(local)
+		if !(v4 && l4 || v6 && l6) || transportOf(addr) != transportOf(local) {
+			return false
+		}
+		if own {
+			return portOf(addr) == portOf(local) && (manet.IsIPUnspecified(local) || thinWaist(addr).Equal(thinWaist(local)))
+		}
+		return port == "" || port == portOf(local)
+	}
+}
+
+// leads reports whether c and other are one socket of ours, c the transport
+// that other is carried by: where TCP gets through or not, WebSocket on the
+// same port does or does not, and likewise WebTransport with QUIC. Only c has
+// to be dialled then.
+func (c *candidate) leads(other *candidate) bool {
+	t := [2]string{transportOf(c.addr), transportOf(other.addr)}
+	return (t == [2]string{"tcp", "ws"} || t == [2]string{"quic", "webtransport"}) &&
+		thinWaist(c.addr).Equal(thinWaist(other.addr)) && c.trusted()
+}
+
 const (
-	// publicPatience is the number of failures in a row that turn a reachable
-	// address unreachable: one lost packet must not stop a relay.
+	// publicPatience is the number of failures in a row that turn a settled
+	// reachable address unreachable: one lost packet must not stop a relay.
 	publicPatience = 3
 
-	recheckDoubt   = 5 * time.Second  // a reachable address failed: ask again at once
-	confirmOther   = time.Second      // ask a second server
-	confirmSame    = time.Minute      // only one server known: ask it again
-	recheckPublic  = 15 * time.Minute // confirmed by two servers
-	recheckPrivate = 10 * time.Minute // a NAT seldom opens by itself
-	afterDecline   = 10 * time.Second // busy, or cannot dial this transport
-	afterDeclines  = 5 * time.Minute  // declined three times in a row
+	recheckDoubt    = 5 * time.Second  // a reachable address failed: ask again at once
+	confirmOther    = time.Second      // ask a second server
+	confirmSame     = time.Minute      // only one server known: ask it again
+	recheckPublic   = 15 * time.Minute // confirmed by two servers
+	recheckInsecure = 5 * time.Minute  // public behind a box, and nobody came in since
+	recheckPrivate  = 10 * time.Minute // a NAT seldom opens by itself
+	afterDecline    = 10 * time.Second // busy, or cannot dial this transport
+	afterDeclines   = 5 * time.Minute  // declined three times in a row
 )
 
-// record takes in what one server found, and says when to ask next.
-func (c *candidate) record(r result, otherServer bool, now time.Time) {
-	if r.outcome == declined {
-		c.declines++
-		c.next = now.Add(afterDecline)
-		if c.declines >= 3 {
-			c.next = now.Add(afterDeclines)
-		}
-		// Remember it, so that another server is asked first; but it does not
-		// take back what the server found before.
-		if o, judged := c.outcomes[r.server]; judged {
-			o.asked = now
+// record takes in what one server found, and says when to ask next. others:
+// there is a server that may be asked and has not judged the address yet.
+func (c *candidate) record(r result, others bool, now time.Time) {
+	switch {
+	case r.outcome == crossed:
+		c.next = now // no evidence, and nobody's fault
+		return
+	case r.outcome == declined:
+		c.recordDeclined(r, now)
+		return
+	case r.late && r.outcome != dialled:
+		// A second word on a dial-back that has counted already.
+		if o, ok := c.outcomes[r.server]; ok && o.outcome == silent {
+			o.outcome = r.outcome
 			c.outcomes[r.server] = o
-		} else {
-			c.remember(r, now)
+			c.decide(others)
 		}
 		return
 	}
@@ -118,26 +159,99 @@ func (c *candidate) record(r result, otherServer bool, now time.Time) {
 	c.remember(r, now)
 	if r.outcome == dialled {
 		c.failures = 0
-		c.reachable = Public
+		if r.stranger {
+			c.prove(now)
+		}
 	} else {
 		c.failures++
-		if c.reachable != Public || c.failures >= publicPatience {
-			c.reachable = Private
+	}
+	c.decide(others)
+	c.next = now.Add(c.pause(others))
+}
+
+// recordDeclined remembers that the server was asked, so that another one is
+// asked first; but it does not take back what the server found before.
+func (c *candidate) recordDeclined(r result, now time.Time) {
+	c.declines++
+	c.next = now.Add(afterDecline)
+	if c.declines >= 3 {
+		c.next = now.Add(afterDeclines)
+	}
+	if o, judged := c.outcomes[r.server]; judged {
+		o.asked = now
+		c.outcomes[r.server] = o
+	} else {
+		c.remember(r, now)
+	}
+}
+
+// prove notes that a stranger got through.
+func (c *candidate) prove(now time.Time) {
+	c.proof, c.filtered, c.failures = now, false, 0
+	c.stranger = strangers{}
+}
+
+// decide weighs the servers' latest words: the majority of those who tried has
+// it, so that a minority of liars turns nothing. A dial-back that arrived is a
+// fact, but one that comes from where the server is connected from may have
+// been let in for that alone.
+//
+//	          for ≥ against                 against > for, and patience is over
+//	unknown ────────────────▶ public ───────────────────────────────▶ private
+//	                            ▲                                        │
+//	                            └────────────────────────────────────────┘
+//	                  for > against, or as many and nobody else to ask, or proof
+func (c *candidate) decide(others bool) {
+	if c.source == fromAnnounced && !c.probeable() {
+		return // the operator's word
+	}
+	d, f := c.tally()
+	if d == 0 && f > 0 {
+		c.filtered = false // nobody gets through
+	}
+	heard := 0 // servers that said so: silence alone may be the server's fault
+	for _, o := range c.fresh() {
+		if o.outcome == failed {
+			heard++
 		}
 	}
-	dialledBy, failedBy := c.tally()
+	proven := !c.proof.IsZero() && c.failures == 0 && (d > 0 || c.source != fromObserved)
 	switch {
-	case c.reachable == Public && c.failures > 0:
-		c.next = now.Add(recheckDoubt)
-	case c.reachable == Public && dialledBy >= 2:
-		c.next = now.Add(recheckPublic)
-	case c.reachable == Private && failedBy >= 2:
-		c.next = now.Add(recheckPrivate)
-	case otherServer:
-		c.next = now.Add(confirmOther)
-	default:
-		c.next = now.Add(confirmSame)
+	case c.filtered && d+f > 0:
+		c.reachable = Private
+	case d+f == 0 && !proven:
+		return
+	case proven, d > f, d > 0 && d == f && c.reachable == Unknown, d > 0 && d == f && !others && c.failures == 0:
+		c.reachable = Public
+		c.settled = c.settled || d >= 2 || proven
+	case f > d && c.reachable == Public:
+		if f == 1 && heard == 0 || c.failures < publicPatience && (c.settled || f < 2) {
+			return
+		}
+		c.reachable, c.settled, c.proof = Private, false, time.Time{}
+		c.stranger = strangers{}
+	case f > d:
+		c.reachable = Private
 	}
+}
+
+// pause is how long to wait until somebody is asked again.
+func (c *candidate) pause(others bool) time.Duration {
+	d, f := c.tally()
+	switch {
+	case c.reachable == Public && c.failures > 0 && (c.settled || !others):
+		return recheckDoubt
+	case c.reachable == Public && d >= 2 && d > f:
+		if c.source == fromObserved || c.source == fromMapped {
+			return recheckInsecure
+		}
+		return recheckPublic
+	case c.reachable == Private && f >= 2 && (d == 0 || !others):
+		return recheckPrivate
+	case others:
+		return confirmOther
+	}
+	return confirmSame
 }
 
 func (c *candidate) remember(r result, now time.Time) {
@@ -154,191 +268,96 @@ func (c *candidate) remember(r result, now time.Time) {
 	delete(c.outcomes, oldest)
 }
 
+// fresh are the outcomes that count: those since the network changed, or if
+// nobody found anything since, those before.
+func (c *candidate) fresh() map[peer.ID]outcomeAt {
+	since := make(map[peer.ID]outcomeAt, len(c.outcomes))
+	for id, o := range c.outcomes {
+		if !o.at.Before(c.renewed) && o.outcome != declined {
+			since[id] = o
+		}
+	}
+	if len(since) == 0 {
+		return c.outcomes
+	}
+	return since
+}
+
 // tally counts the servers whose latest word is for and against the address.
 func (c *candidate) tally() (dialledBy, failedBy int) {
-	for _, o := range c.outcomes {
-		switch o.outcome {
-		case dialled:
+	for _, o := range c.fresh() {
+		switch {
+		case o.outcome == dialled:
 			dialledBy++
-		case failed:
+		case o.outcome.against():
 			failedBy++
 		}
 	}
 	return dialledBy, failedBy
 }
 
-// updateOwnAddrs follows the addresses of our interfaces, and forgets observed
-// ones that nobody repeated.
-func (t *Tracker) updateOwnAddrs(now time.Time) {
-	t.looked = now
-	own := make(map[string]source)
-	for _, a := range t.cfg.Announced {
-		if len(own) < maxOwn {
-			own[string(a.Bytes())] = fromAnnounced
-		}
-	}
-	for _, a := range t.directAddrs() {
-		key := string(a.Bytes())
-		if _, announced := own[key]; !announced && manet.IsPublicAddr(a) && len(own) < maxOwn {
-			own[key] = fromInterface
-		}
-	}
-	for key, src := range own {
-		if c := t.addrs[key]; c != nil {
-			c.source = max(c.source, src)
-			c.lastSeen = now
-			continue
-		}
-		addr, err := ma.NewMultiaddrBytes([]byte(key))
-		if err != nil {
-			continue
-		}
-		t.addrs[key] = newCandidate(addr, src, now)
-	}
-	for key, c := range t.addrs {
-		if _, ours := own[key]; ours || c.inFlight {
-			continue
-		}
-		if c.source != fromObserved {
-			c.source = fromObserved // gone from the interface; keep it while peers see it
-		}
-		if len(c.observers) == 0 || now.Sub(c.lastSeen) > observedTTL && !t.observerConnected(c) {
-			delete(t.addrs, key)
-		}
-	}
+// renew makes what was found so far old news: the network has changed.
+func (c *candidate) renew(now time.Time) {
+	c.renewed, c.next = now, now
+	c.settled, c.failures, c.declines = false, 0, 0
+	c.stranger = strangers{}
 }
 
-// observerConnected reports whether a peer that saw us at c still has a
-// connection: identify speaks once per connection, and the NAT keeps a mapping
-// that is in use.
-func (t *Tracker) observerConnected(c *candidate) bool {
-	for id := range c.observers {
-		if t.cfg.Host.Network().Connectedness(id) == network.Connected {
-			return true
+// fleeting reports whether all that is known was found before the network
+// changed, or nothing is.
+func (c *candidate) fleeting() bool {
+	for _, o := range c.outcomes {
+		if o.outcome != declined && !o.at.Before(c.renewed) {
+			return false
 		}
 	}
-	return false
-}
-
-// directAddrs are the host's own addresses, circuit addresses excluded,
-// whatever its AddrsFactory hides.
-func (t *Tracker) directAddrs() []ma.Multiaddr {
-	if h, ok := t.cfg.Host.(interface{ AllAddrs() []ma.Multiaddr }); ok {
-		return slices.DeleteFunc(h.AllAddrs(), isCircuit)
-	}
-	return slices.DeleteFunc(slices.Clone(t.cfg.Host.Addrs()), isCircuit)
-}
-
-// observe takes in the address at which a peer says it saw us. It counts only
-// if the connection uses a port that we listen on: any other would be
-// forgotten by the NAT, and refused by us.
-func (t *Tracker) observe(ev event.EvtPeerIdentificationCompleted, now time.Time) {
-	a := ev.ObservedAddr
-	if a == nil || ev.Conn == nil || isCircuit(a) || isCircuit(ev.Conn.RemoteMultiaddr()) ||
-		!manet.IsPublicAddr(a) || !t.listening(ev.Conn.LocalMultiaddr()) {
-		return
-	}
-	key := string(a.Bytes())
-	// A peer has one word per transport: with every identify push it could
-	// invent another address.
-	for k, other := range t.addrs {
-		if k != key && slices.Equal(shape(other.addr), shape(a)) {
-			delete(other.observers, ev.Peer)
-		}
-	}
-	c := t.addrs[key]
-	if c == nil {
-		if t.observedCount() >= maxObserved && !t.evictObserved() {
-			return
-		}
-		c = newCandidate(a, fromObserved, now)
-		t.addrs[key] = c
-	}
-	c.lastSeen = now
-	if len(c.observers) < maxWitnesses {
-		wasTrusted := c.trusted()
-		c.observers[ev.Peer] = now
-		if !wasTrusted && c.trusted() && c.reachable != Public {
-			c.next = now // other servers may be asked now
-		}
-	}
-}
-
-// evictObserved makes room for an observed address: inventors come first, but
-// must not keep out what honest peers see later. What two peers agree on, or a
-// server reached, stays; and so does the last verdict.
-func (t *Tracker) evictObserved() bool {
-	var judged int
-	for _, c := range t.addrs {
-		if c.reachable != Unknown {
-			judged++
-		}
-	}
-	var victim *candidate
-	for _, c := range t.addrs {
-		if c.trusted() || c.inFlight || c.reachable == Public || (c.reachable != Unknown && judged == 1) {
-			continue
-		}
-		if victim == nil || c.lastSeen.Before(victim.lastSeen) {
-			victim = c
-		}
-	}
-	if victim == nil {
-		return false
-	}
-	delete(t.addrs, victim.key())
 	return true
 }
 
-// shape is the protocols of an address, without their values.
-func shape(a ma.Multiaddr) []int {
-	codes := make([]int, len(a))
-	for i := range a {
-		codes[i] = a[i].Protocol().Code
-	}
-	return codes
+// proven reports whether strangers get through as far as can be known: one
+// did, or nothing stands before the address that could tell them from others.
+func (c *candidate) proven() bool {
+	return c.reachable == Public && (c.source != fromObserved || !c.proof.IsZero())
 }
 
-func (t *Tracker) observedCount() (n int) {
-	for _, c := range t.addrs {
-		if c.source == fromObserved {
-			n++
-		}
+func (c *candidate) confidence() Confidence {
+	d, f := c.tally()
+	switch {
+	case c.reachable == Unknown:
+		return NoEvidence
+	case c.reachable == Private && (c.filtered || f >= 2):
+		return Strong
+	case c.reachable == Private:
+		return Weak
+	case !c.proof.IsZero(), c.source == fromAnnounced && !c.probeable():
+		return Proven
+	case d < 2:
+		return Weak
+	case c.proven():
+		return Proven
+	}
+	return Strong
+}
+
+// rank orders candidates with the same verdict by how good their evidence is.
+func (c *candidate) rank() int {
+	n := map[Confidence]int{NoEvidence: 0, Hint: 1, Weak: 2, Strong: 4, Proven: 6}[c.confidence()]
+	if c.proven() {
+		n++
 	}
 	return n
 }
 
-// listening reports whether the local end of a connection is one of our
-// listening sockets: same port, same protocols above it.
-func (t *Tracker) listening(local ma.Multiaddr) bool {
-	_, rest := ma.SplitFirst(local)
-	return slices.ContainsFunc(t.cfg.Host.Network().ListenAddresses(), func(l ma.Multiaddr) bool {
-		_, lrest := ma.SplitFirst(l)
-		return len(rest) > 0 && rest.Equal(lrest)
-	})
-}
-
-// byUrgency returns the candidates, the likeliest first: what the operator
-// announced, then interfaces, then observations by many, then by address, so
-// that the order is stable.
-func (t *Tracker) byUrgency() []*candidate {
-	all := make([]*candidate, 0, len(t.addrs))
-	for _, c := range t.addrs {
-		all = append(all, c)
+func (c *candidate) verdict() AddrVerdict {
+	d, f := c.tally()
+	v := AddrVerdict{
+		Addr: c.addr.String(), Reachability: c.reachable, Confidence: c.confidence(), Proven: c.proven(),
+		Source: c.source.String(), DialledBy: d, FailedBy: f,
 	}
-	slices.SortFunc(all, func(a, b *candidate) int {
-		if a.source != b.source {
-			return int(b.source) - int(a.source)
+	for _, o := range c.outcomes {
+		if o.at.After(v.LastChecked) {
+			v.LastChecked = o.at
 		}
-		if len(a.observers) != len(b.observers) {
-			return len(b.observers) - len(a.observers)
-		}
-		return bytes.Compare(a.addr.Bytes(), b.addr.Bytes())
-	})
-	return all
-}
-
-func isCircuit(a ma.Multiaddr) bool {
-	_, err := a.ValueForProtocol(ma.P_CIRCUIT)
-	return err == nil
+	}
+	return v
 }

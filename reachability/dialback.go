@@ -23,28 +23,56 @@ type outcome int
 
 const (
 	declined outcome = iota // the server did not try, or could not be asked
-	failed                  // the server tried and nothing arrived
+	silent                  // neither the dial-back nor an answer came in time
+	failed                  // the server says that it tried, and nothing arrived
 	dialled                 // the nonce arrived: proof
+	crossed                 // it arrived, but somewhere else: no evidence
 )
 
-func (o outcome) String() string { return [...]string{"declined", "failed", "dialled"}[o] }
-
-type result struct {
-	key     string
-	server  peer.ID
-	outcome outcome
-	why     string
+func (o outcome) String() string {
+	return [...]string{"declined", "silent", "failed", "dialled", "crossed"}[o]
 }
 
+// against reports whether it speaks against the address.
+func (o outcome) against() bool { return o == silent || o == failed }
+
+// result is what a request found, or a word more on it.
+type result struct {
+	kind     kind
+	key      string
+	door     string
+	server   peer.ID
+	outcome  outcome
+	why      string
+	stranger bool // the dial-back came from a host that is none of our contacts
+	refused  bool // the server has no room for more requests of ours
+	late     bool // a word came before
+	last     bool // the server is done with the request
+}
+
+// kind is who was asked.
+type kind int
+
 const (
-	// dialBackWait is how long a dial-back may take until it counts as failed.
+	byServer   kind = iota // an AutoNAT v2 server
+	byStranger             // a peer that has a stranger dial
+	byHint                 // an AutoNAT v1 server
+)
+
+const (
+	// dialBackWait is how long a dial-back may take until its absence counts.
 	// A server dials for up to 10 s before it answers "no"; one that gets
 	// through does so within a few round trips.
-	dialBackWait = 3500 * time.Millisecond
-	// dialDataWait applies once the server asked for dial data: it then waits
-	// up to 3 s before it dials (autonatv2/options.go, against thundering
-	// herds), and our data has to get there first.
-	dialDataWait = 10 * time.Second
+	dialBackWait = 2500 * time.Millisecond
+	// dialDataWait applies instead once the server got its dial data: it then
+	// waits up to 3 s before it dials (autonatv2/options.go, against
+	// thundering herds).
+	dialDataWait = 3*time.Second + dialBackWait
+	// dialDataTime is how long 100 kB may take to get there.
+	dialDataTime = 10 * time.Second
+	// hangUp is when we stop waiting for the server's own word: it gives up
+	// 15 s after it was asked (autonatv2/autonat.go, streamTimeout).
+	hangUp = 16 * time.Second
 
 	maxMessage  = 8192    // as go-libp2p's server
 	maxDialData = 100_000 // bytes; the most that the spec lets a server ask for
@@ -54,7 +82,8 @@ const (
 
 // dialBackClient asks servers to dial us back, and answers when they do.
 type dialBackClient struct {
-	host host.Host
+	host     host.Host
+	contacts *contacts
 
 	mu      sync.Mutex // guards pending
 	pending map[uint64]question
@@ -63,83 +92,138 @@ type dialBackClient struct {
 // question is a request whose nonce may arrive.
 type question struct {
 	asked   time.Time
-	arrived chan struct{}
+	in      func(local ma.Multiaddr) bool // whether that is where it should
+	arrived chan arrival                  // takes one
 }
 
-func newDialBackClient(h host.Host) *dialBackClient {
-	c := &dialBackClient{host: h, pending: make(map[uint64]question)}
+// arrival is a dial-back that came.
+type arrival struct {
+	came     bool
+	stranger bool
+	crossed  bool // not where we asked for it
+}
+
+func newDialBackClient(h host.Host, contacts *contacts) *dialBackClient {
+	c := &dialBackClient{host: h, contacts: contacts, pending: make(map[uint64]question)}
 	h.SetStreamHandler(autonatv2.DialBackProtocol, c.handleDialBack)
 	return c
 }
 
 func (c *dialBackClient) close() { c.host.RemoveStreamHandler(autonatv2.DialBackProtocol) }
 
+// expect waits for a nonce until it is forgotten.
+func (c *dialBackClient) expect(nonce uint64, in func(ma.Multiaddr) bool) (arrived <-chan arrival, forget func()) {
+	q := question{asked: time.Now(), in: in, arrived: make(chan arrival, 1)}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.pending[nonce] = q
+	return q.arrived, func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		delete(c.pending, nonce)
+	}
+}
+
 // ask makes one request for one address, so that the answer is about that
 // address and no other. The proof that counts is the nonce on a connection to
-// us, not what the server says.
-func (c *dialBackClient) ask(ctx context.Context, srv peer.ID, addr ma.Multiaddr, sendData bool) (outcome, string) {
-	ctx, cancel := context.WithTimeout(ctx, dialBackWait+dialDataWait)
+// us, not what the server says. It calls say with what it finds, once or twice:
+// when the dial-back has come or is missing, and when the server is done.
+func (c *dialBackClient) ask(ctx context.Context, srv peer.ID, addr ma.Multiaddr, sendData bool, in func(ma.Multiaddr) bool, say func(result)) {
+	final := func(o outcome, why string) { say(result{outcome: o, why: why, last: true}) }
+	ctx, cancel := context.WithTimeout(ctx, hangUp)
 	defer cancel()
 	s, err := c.host.NewStream(network.WithNoDial(ctx, "autonat v2"), srv, autonatv2.DialProtocol)
 	if err != nil {
-		return declined, fmt.Sprintf("stream: %v", err)
+		final(declined, fmt.Sprintf("stream: %v", err))
+		return
 	}
-	if err := s.SetDeadline(time.Now().Add(dialBackWait + dialDataWait)); err != nil {
+	if err := s.SetDeadline(time.Now().Add(hangUp)); err != nil {
 		s.Reset()
-		return declined, fmt.Sprintf("deadline: %v", err)
+		final(declined, fmt.Sprintf("deadline: %v", err))
+		return
 	}
-
 	nonce := rand.Uint64()
-	arrived := make(chan struct{}, 1)
-	c.mu.Lock()
-	c.pending[nonce] = question{asked: time.Now(), arrived: arrived}
-	c.mu.Unlock()
-	defer func() {
-		c.mu.Lock()
-		delete(c.pending, nonce)
-		c.mu.Unlock()
-	}()
-
+	arrived, forget := c.expect(nonce, in)
+	defer forget()
 	w := pbio.NewDelimitedWriter(s)
 	if err := w.WriteMsg(&pb.Message{Msg: &pb.Message_DialRequest{DialRequest: &pb.DialRequest{
 		Addrs: [][]byte{addr.Bytes()}, Nonce: nonce,
 	}}}); err != nil {
 		s.Reset()
-		return declined, fmt.Sprintf("request: %v", err)
+		final(declined, fmt.Sprintf("request: %v", err))
+		return
 	}
-
 	answers := make(chan answer, 1)
-	wantsData := make(chan struct{}, 1)
+	data := make(chan time.Duration, 2)
 	read := make(chan struct{})
 	go func() {
 		defer close(read)
-		answers <- readAnswer(s, w, sendData, wantsData)
+		answers <- readAnswer(s, w, sendData, data)
 	}()
 	defer func() { s.Reset(); <-read }() // the reset ends the read
+	c.follow(ctx, arrived, answers, data, say)
+}
 
+// follow waits for what comes of a request.
+func (c *dialBackClient) follow(ctx context.Context, arrived <-chan arrival, answers <-chan answer, data <-chan time.Duration, say func(result)) {
+	var r result // the last word
 	wait := time.NewTimer(dialBackWait)
 	defer wait.Stop()
+	answered := false
 	for {
 		select {
-		case <-arrived:
-			return dialled, "the dial-back arrived"
+		case by := <-arrived:
+			r.outcome, r.why, r.stranger = dialled, "the dial-back arrived", by.stranger
+			if by.crossed {
+				r.outcome, r.why, r.stranger = crossed, "the dial-back arrived at another address", false
+			}
+			if r.last = answered; answered {
+				say(r)
+				return
+			}
+			// The server keeps the request until its dialer has hung up.
+			say(r)
+			r.late = true
+			wait.Reset(time.Second)
+			arrived = nil
 		case a := <-answers:
-			if a.outcome != dialled {
-				return a.outcome, a.why
+			switch {
+			case arrived == nil:
+				r.last = true
+				say(r)
+				return
+			case a.outcome != dialled:
+				r.outcome, r.why, r.refused, r.last = a.outcome, a.why, a.refused, true
+				say(r)
+				return
 			}
 			// The server says that it got through: the nonce is here already
 			// or a moment away, on another connection.
-			answers = nil
+			answers, answered = nil, true
 			wait.Reset(time.Second)
-		case <-wantsData:
-			wait.Reset(dialDataWait)
+		case d := <-data:
+			wait.Reset(d)
 		case <-wait.C:
-			if answers == nil {
-				return declined, "the server claims a dial-back that never arrived"
+			switch {
+			case arrived == nil:
+				r.last = true
+				say(r)
+				return
+			case answered:
+				r.outcome, r.why, r.last = declined, "the server claims a dial-back that never arrived", true
+				say(r)
+				return
 			}
-			return failed, "no dial-back in time"
+			r.outcome, r.why = silent, "no dial-back in time"
+			say(r)
+			r.late = true // until the server answers, or ctx ends
 		case <-ctx.Done():
-			return declined, "stopped"
+			if !r.late {
+				r.outcome, r.why = declined, "stopped"
+			}
+			r.last = true
+			say(r)
+			return
 		}
 	}
 }
@@ -147,33 +231,36 @@ func (c *dialBackClient) ask(ctx context.Context, srv peer.ID, addr ma.Multiaddr
 type answer struct {
 	outcome outcome
 	why     string
+	refused bool // for want of room
 }
 
 // readAnswer reads the server's side of the conversation, and pays for the
-// dial if it asks for that and we are willing.
-func readAnswer(s network.Stream, w pbio.Writer, sendData bool, wantsData chan<- struct{}) answer {
+// dial if it asks for that and we are willing. It says on data how long to wait
+// from then on.
+func readAnswer(s network.Stream, w pbio.Writer, sendData bool, data chan<- time.Duration) answer {
 	r := pbio.NewDelimitedReader(s, maxMessage)
 	var msg pb.Message
 	if err := r.ReadMsg(&msg); err != nil {
-		return answer{declined, fmt.Sprintf("answer: %v", err)}
+		return answer{outcome: declined, why: fmt.Sprintf("answer: %v", err)}
 	}
 	if req := msg.GetDialDataRequest(); req != nil {
 		if !sendData {
-			return answer{declined, "the server asked for dial data and the address is one peer's word"}
+			return answer{outcome: declined, why: "the server asked for dial data and the address is one peer's word"}
 		}
 		if req.GetAddrIdx() != 0 {
-			return answer{declined, "the server asked for dial data for an address that we did not ask about"}
+			return answer{outcome: declined, why: "the server asked for dial data for an address that we did not ask about"}
 		}
 		if req.GetNumBytes() > maxDialData {
-			return answer{declined, fmt.Sprintf("the server asked for %d bytes of dial data", req.GetNumBytes())}
+			return answer{outcome: declined, why: fmt.Sprintf("the server asked for %d bytes of dial data", req.GetNumBytes())}
 		}
-		wantsData <- struct{}{}
+		data <- dialDataTime
 		if err := writeDialData(w, int(req.GetNumBytes())); err != nil {
-			return answer{declined, fmt.Sprintf("dial data: %v", err)}
+			return answer{outcome: declined, why: fmt.Sprintf("dial data: %v", err)}
 		}
+		data <- dialDataWait
 		msg.Reset()
 		if err := r.ReadMsg(&msg); err != nil {
-			return answer{declined, fmt.Sprintf("answer after dial data: %v", err)}
+			return answer{outcome: declined, why: fmt.Sprintf("answer after dial data: %v", err)}
 		}
 	}
 	return judge(msg.GetDialResponse())
@@ -183,21 +270,23 @@ func readAnswer(s network.Stream, w pbio.Writer, sendData bool, wantsData chan<-
 func judge(resp *pb.DialResponse) answer {
 	switch {
 	case resp == nil:
-		return answer{declined, "unexpected message instead of a dial response"}
+		return answer{outcome: declined, why: "unexpected message instead of a dial response"}
+	case resp.GetStatus() == pb.DialResponse_E_REQUEST_REJECTED:
+		return answer{outcome: declined, why: "the server has no room for more requests", refused: true}
 	case resp.GetStatus() != pb.DialResponse_OK:
-		return answer{declined, "server says " + resp.GetStatus().String()}
+		return answer{outcome: declined, why: "server says " + resp.GetStatus().String()}
 	case resp.GetAddrIdx() != 0:
-		return answer{declined, "the answer is about an address that we did not ask for"}
+		return answer{outcome: declined, why: "the answer is about an address that we did not ask for"}
 	}
 	switch resp.GetDialStatus() {
 	case pb.DialStatus_OK, pb.DialStatus_E_DIAL_BACK_ERROR:
 		// With E_DIAL_BACK_ERROR the connection stood and the stream failed;
 		// if the nonce arrived all the same, that counts.
-		return answer{dialled, "server says OK"}
+		return answer{outcome: dialled, why: "server says OK"}
 	case pb.DialStatus_E_DIAL_ERROR:
-		return answer{failed, "the server could not dial"}
+		return answer{outcome: failed, why: "the server could not dial"}
 	}
-	return answer{declined, "unknown dial status " + resp.GetDialStatus().String()}
+	return answer{outcome: declined, why: "unknown dial status " + resp.GetDialStatus().String()}
 }
 
 func writeDialData(w pbio.Writer, n int) error {
@@ -233,8 +322,12 @@ func (c *dialBackClient) handleDialBack(s network.Stream) {
 		s.Reset() // unknown, forged, or no dial at all
 		return
 	}
+	a := arrival{came: true, crossed: !q.in(s.Conn().LocalMultiaddr())}
+	if ip, ok := remoteIP(s.Conn()); ok {
+		a.stranger = c.contacts.stranger(ip, s.Conn().Stat().Opened, time.Now())
+	}
 	select {
-	case q.arrived <- struct{}{}:
+	case q.arrived <- a:
 	default:
 	}
 	if err := pbio.NewDelimitedWriter(s).WriteMsg(&pb.DialBackResponse{}); err != nil {

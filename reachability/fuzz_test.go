@@ -73,7 +73,7 @@ func FuzzReadAnswer(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, data []byte, sendData bool) {
 		s := &fakeStream{in: bytes.NewReader(data)}
-		asked := make(chan struct{}, 1)
+		asked := make(chan time.Duration, 2)
 		got := readAnswer(s, pbio.NewDelimitedWriter(s), sendData, asked)
 		if got.why == "" {
 			t.Errorf("%x: %v without a reason", data, got.outcome)
@@ -120,6 +120,9 @@ type inbound struct {
 	stats network.ConnStats
 }
 
+func (c inbound) LocalMultiaddr() ma.Multiaddr {
+	return ma.StringCast("/ip4/11.0.0.1/udp/4001/quic-v1")
+}
 func (c inbound) Stat() network.ConnStats { return c.stats }
 func (c inbound) RemoteMultiaddr() ma.Multiaddr {
 	return ma.StringCast("/ip4/11.0.0.9/udp/1/quic-v1")
@@ -135,8 +138,12 @@ func FuzzDialBack(f *testing.F) {
 	f.Add([]byte{0xff, 0xff, 0xff, 0xff, 0x0f})
 	f.Fuzz(func(t *testing.T, data []byte) {
 		asked := time.Now()
-		arrived := make(chan struct{}, 1)
-		c := &dialBackClient{pending: map[uint64]question{nonce: {asked: asked, arrived: arrived}}}
+		arrived := make(chan arrival, 1)
+		anywhere := func(ma.Multiaddr) bool { return true }
+		c := &dialBackClient{
+			contacts: newContacts(),
+			pending:  map[uint64]question{nonce: {asked: asked, in: anywhere, arrived: arrived}},
+		}
 		s := &fakeStream{in: bytes.NewReader(data), conn: inbound{stats: network.ConnStats{Stats: network.Stats{
 			Direction: network.DirInbound, Opened: asked,
 		}}}}

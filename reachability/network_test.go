@@ -28,19 +28,20 @@ func TestVerdictByNetwork(t *testing.T) {
 		servers int
 		want    Reachability
 		weak    bool
+		insured bool
 		within  time.Duration
 	}{
-		{"public", func(n *testnet.Net) *testnet.Host { return n.Host("subject") }, 1, Public, true, 2 * time.Second},
-		{"public", func(n *testnet.Net) *testnet.Host { return n.Host("subject") }, 2, Public, false, 3 * time.Second},
-		{"full cone", behind(testnet.FullCone()), 1, Public, true, 2 * time.Second},
-		{"port-restricted", behind(testnet.PortRestricted()), 1, Private, true, 4 * time.Second},
-		// The second server may be asked 1 s after the first one's 3.5 s.
-		{"port-restricted", behind(testnet.PortRestricted()), 2, Private, false, 9 * time.Second},
-		{"symmetric", behind(testnet.Symmetric()), 1, Private, true, 4 * time.Second},
-		{"symmetric", behind(testnet.Symmetric()), 3, Private, false, 4 * time.Second},
+		{"public", func(n *testnet.Net) *testnet.Host { return n.Host("subject") }, 1, Public, true, false, 2 * time.Second},
+		{"public", func(n *testnet.Net) *testnet.Host { return n.Host("subject") }, 2, Public, false, false, 3 * time.Second},
+		{"full cone", behind(testnet.FullCone()), 1, Public, true, true, 2 * time.Second},
+		{"address-restricted", behind(testnet.AddressRestricted()), 2, Public, false, true, 3 * time.Second},
+		{"port-restricted", behind(testnet.PortRestricted()), 1, Private, true, false, 4 * time.Second},
+		{"port-restricted", behind(testnet.PortRestricted()), 2, Private, false, false, 4 * time.Second},
+		{"symmetric", behind(testnet.Symmetric()), 1, Private, true, false, 4 * time.Second},
+		{"symmetric", behind(testnet.Symmetric()), 3, Private, false, false, 4 * time.Second},
 		{"CGNAT", func(n *testnet.Net) *testnet.Host {
 			return n.NAT("carrier", testnet.PortRestricted()).NAT("home", testnet.PortRestricted()).Host("subject")
-		}, 1, Private, true, 4 * time.Second},
+		}, 1, Private, true, false, 4 * time.Second},
 	} {
 		t.Run(fmt.Sprintf("%s, %d servers", c.name, c.servers), func(t *testing.T) {
 			simulate(t, func(t *testing.T, n *testnet.Net) {
@@ -63,8 +64,8 @@ func TestVerdictByNetwork(t *testing.T) {
 				if s.ever(other) {
 					t.Errorf("said %q on the way to %q: %+v", other, c.want, s.verdicts)
 				}
-				if v.IPv4 != c.want || v.IPv6 != Unknown || v.NeedsRelay() == (c.want == Public) {
-					t.Errorf("got IPv4 %q, IPv6 %q, needs relay %v", v.IPv4, v.IPv6, v.NeedsRelay())
+				if v.IPv4 != c.want || v.IPv6 != Unknown || v.Insured != c.insured || v.NeedsRelay() == (c.want == Public && !c.insured) {
+					t.Errorf("got IPv4 %q, IPv6 %q, insured %v, needs relay %v", v.IPv4, v.IPv6, v.Insured, v.NeedsRelay())
 				}
 				if !strings.Contains(v.Because, m.PublicIP().String()) {
 					t.Errorf("because %q: want it to name %s", v.Because, m.PublicIP())
@@ -121,7 +122,7 @@ func TestHysteresis(t *testing.T) {
 		for _, srv := range servers {
 			connect(t, s, srv)
 		}
-		s.await(t, "public", 5*time.Second, func(v Verdict) bool { return v.Reachability == Public && !v.Weak })
+		s.await(t, "public", 5*time.Second, func(v Verdict) bool { return v.Addrs[0].DialledBy == 2 })
 
 		// One lost dial-back changes nothing.
 		before := total(servers)
@@ -149,8 +150,8 @@ func TestHysteresis(t *testing.T) {
 		before = total(servers)
 		shut(false)
 		s.await(t, "public again", recheckPrivate+time.Minute, is(Public))
-		if got := total(servers) - before; got != 1 {
-			t.Errorf("public again after %d dial-backs, want 1", got)
+		if got := total(servers) - before; got > 1 { // none, if one under way got through
+			t.Errorf("public again after %d dial-backs, want at most 1", got)
 		}
 	})
 }
@@ -171,7 +172,7 @@ func TestPrivateUntilThePublicAddressComes(t *testing.T) {
 
 func TestEmitsReachability(t *testing.T) {
 	simulate(t, func(t *testing.T, n *testnet.Net) {
-		h := start(t, n.NAT("box", testnet.FullCone()).Host("subject"), true)
+		h := start(t, n.Host("subject"), true)
 		subscribe := func() event.Subscription {
 			sub, err := h.EventBus().Subscribe(new(event.EvtLocalReachabilityChanged))
 			if err != nil {

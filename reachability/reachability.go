@@ -25,6 +25,7 @@ package reachability
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -35,8 +36,8 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/p2p/host/eventbus"
-	"github.com/libp2p/go-libp2p/p2p/protocol/autonatv2"
 	ma "github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
 
 	"github.com/causeway-p2p/causeway/internal/logging"
 )
@@ -52,6 +53,9 @@ type Config struct {
 	// probed like all others; private ones count as reachable on the
 	// operator's word, because AutoNAT does not judge private addresses.
 	Announced []ma.Multiaddr
+	// Strangers has hosts dial us that we never talked to. If nil, only those
+	// that come by themselves prove that strangers get through.
+	Strangers Strangers
 	// OnChange is called with every new verdict, from one goroutine, in order.
 	// It must not block.
 	OnChange func(Verdict)
@@ -60,24 +64,36 @@ type Config struct {
 // Tracker keeps the verdict. Create it with New and start it with Run.
 type Tracker struct {
 	// static after New
-	cfg     Config
-	client  *dialBackClient
-	verdict atomic.Pointer[Verdict]
+	cfg       Config
+	client    *dialBackClient
+	contacts  *contacts
+	watch     network.Notifiee
+	shown     atomic.Pointer[snapshot]
+	mapped    atomic.Pointer[[]ma.Multiaddr]
+	quicWorks atomic.Bool   // since the network changed
+	changes   chan struct{} // the network changed
+	remap     chan struct{} // mapped is another
 
 	// owned by Run
 	addrs     map[string]*candidate // by multiaddr bytes
 	servers   map[peer.ID]*server
+	vias      map[peer.ID]struct{} // who can have strangers dial us
+	sights    map[sightKey]sight
+	gone      map[string]flaps // own addresses that went away, by their bytes
+	hint      hint
 	looked    time.Time // when our own addresses were last listed
+	renewed   time.Time // when the network changed
 	results   chan result
 	published Verdict
 	emitter   event.Emitter
 	probes    sync.WaitGroup
 }
 
-// server is an AutoNAT v2 server that we are connected to.
-type server struct {
-	inFlight int
-	recent   []time.Time // requests of the last minute
+// snapshot is what others may see of the tracker's state.
+type snapshot struct {
+	verdict    Verdict
+	observed   []ma.Multiaddr
+	unobserved []string
 }
 
 // New returns a tracker for the host. It makes the host answer dial-backs and
@@ -88,16 +104,29 @@ func New(cfg Config) (*Tracker, error) {
 		return nil, fmt.Errorf("reachability: event emitter: %w", err)
 	}
 	t := &Tracker{
-		cfg:     cfg,
-		client:  newDialBackClient(cfg.Host),
-		addrs:   make(map[string]*candidate),
-		servers: make(map[peer.ID]*server),
-		results: make(chan result),
-		emitter: emitter,
+		cfg:      cfg,
+		contacts: newContacts(),
+		addrs:    make(map[string]*candidate),
+		servers:  make(map[peer.ID]*server),
+		vias:     make(map[peer.ID]struct{}),
+		sights:   make(map[sightKey]sight),
+		gone:     make(map[string]flaps),
+		changes:  make(chan struct{}, 1),
+		remap:    make(chan struct{}, 1),
+		results:  make(chan result),
+		emitter:  emitter,
 	}
-	first := reduce(nil, 0, time.Now())
-	t.published = first
-	t.verdict.Store(&first)
+	t.client = newDialBackClient(cfg.Host, t.contacts)
+	t.watch = t.notifiee()
+	cfg.Host.Network().Notify(t.watch)
+	for _, c := range cfg.Host.Network().Conns() {
+		if ip, ok := remoteIP(c); ok {
+			t.contacts.add(ip, c.Stat().Opened)
+		}
+	}
+	t.published = reduce(nil, 0, time.Now())
+	t.published.NAT = t.nat(nil)
+	t.shown.Store(&snapshot{verdict: t.published})
 	if err := t.emitter.Emit(event.EvtLocalReachabilityChanged{Reachability: network.ReachabilityUnknown}); err != nil {
 		return nil, fmt.Errorf("reachability: emit: %w", err)
 	}
@@ -105,7 +134,47 @@ func New(cfg Config) (*Tracker, error) {
 }
 
 // Verdict returns the current verdict. It may be called at any time.
-func (t *Tracker) Verdict() Verdict { return *t.verdict.Load() }
+func (t *Tracker) Verdict() Verdict { return t.shown.Load().verdict }
+
+// NAT returns what is known of the NAT. It may be called at any time.
+func (t *Tracker) NAT() NAT { return t.shown.Load().verdict.NAT }
+
+// Observed returns the public addresses at which others see our listening
+// sockets, and those that are ours without that, the most trusted first. Where
+// all agree there are one or two for each IP and transport; behind a NAT that
+// shows everybody another port, all that were seen lately. They are for hole
+// punching: that nobody can be dialled there makes no difference.
+func (t *Tracker) Observed() []ma.Multiaddr { return slices.Clone(t.shown.Load().observed) }
+
+// Unobserved returns the transports, "tcp" or "quic", on which we listen and
+// over which nobody is connected who could tell where our packets come from.
+func (t *Tracker) Unobserved() []string { return slices.Clone(t.shown.Load().unobserved) }
+
+// Contacted tells that packets go to an IP address other than by libp2p's
+// connections, such as those of a hole punch or a dial that fails: it must not
+// be taken for a stranger when it gets through to us.
+func (t *Tracker) Contacted(ip netip.Addr) { t.contacts.add(ip.Unmap(), time.Now()) }
+
+// NetworkChanged tells that the interfaces are others, or that the machine has
+// slept: what was found so far is old, and is found out again at once. The
+// verdict stands until then.
+func (t *Tracker) NetworkChanged() {
+	select {
+	case t.changes <- struct{}{}:
+	default: // it is not dealt with yet
+	}
+}
+
+// SetMapped tells which addresses a router forwards to us. They are candidates
+// like others, and are advertised only if servers get through.
+func (t *Tracker) SetMapped(addrs []ma.Multiaddr) {
+	addrs = slices.Clone(addrs)
+	t.mapped.Store(&addrs)
+	select {
+	case t.remap <- struct{}{}:
+	default:
+	}
+}
 
 // Run probes until ctx ends, and waits for what it started.
 func (t *Tracker) Run(ctx context.Context) error {
@@ -121,6 +190,7 @@ func (t *Tracker) Run(ctx context.Context) error {
 	defer sub.Close()
 	defer t.emitter.Close()
 	defer t.client.close()
+	defer t.cfg.Host.Network().StopNotify(t.watch)
 	defer t.probes.Wait()
 
 	// Peers that were connected before we subscribed.
@@ -142,6 +212,10 @@ func (t *Tracker) Run(ctx context.Context) error {
 			t.handle(ev, time.Now())
 		case r := <-t.results:
 			t.record(r, time.Now())
+		case <-t.changes:
+			t.renew(time.Now())
+		case <-t.remap:
+			t.updateOwnAddrs(time.Now())
 		case <-timer.C:
 		}
 		now := time.Now()
@@ -149,8 +223,11 @@ func (t *Tracker) Run(ctx context.Context) error {
 		// hidden (because it was unreachable) comes or goes.
 		if now.Sub(t.looked) >= idleWake {
 			t.updateOwnAddrs(now)
+			t.sweepSights(now)
 		}
 		t.startProbes(ctx, now)
+		t.startStrangers(ctx, now)
+		t.startHint(ctx, now)
 		t.publish(now)
 		timer.Reset(t.nextWake(now))
 	}
@@ -160,7 +237,9 @@ func (t *Tracker) handle(ev any, now time.Time) {
 	switch ev := ev.(type) {
 	case event.EvtPeerIdentificationCompleted:
 		t.updateServer(ev.Peer)
+		t.see(ev, now)
 		t.observe(ev, now)
+		t.inbound(ev, now)
 	case event.EvtPeerProtocolsUpdated:
 		t.updateServer(ev.Peer)
 	case event.EvtPeerConnectednessChanged:
@@ -170,151 +249,61 @@ func (t *Tracker) handle(ev any, now time.Time) {
 	}
 }
 
-// updateServer adds or removes p as an AutoNAT v2 server, by what the
-// peerstore and the swarm say now: identify and connectedness events come in
-// no particular order.
-func (t *Tracker) updateServer(p peer.ID) {
-	protos, err := t.cfg.Host.Peerstore().SupportsProtocols(p, autonatv2.DialProtocol)
-	if err == nil && len(protos) > 0 && t.cfg.Host.Network().Connectedness(p) == network.Connected {
-		if t.servers[p] == nil {
-			t.servers[p] = &server{}
-		}
-		return
-	}
-	if s := t.servers[p]; s != nil && s.inFlight == 0 {
-		delete(t.servers, p)
-	}
-}
-
-const (
-	// maxPerServer bounds the requests in flight at one server; go-libp2p's
-	// server refuses more than 2 (autonatv2/options.go).
-	maxPerServer = 2
-	// maxPerMinute stays below the 12 requests a minute that go-libp2p's
-	// server grants one peer.
-	maxPerMinute = 10
-	// idleWake is how often the addresses are looked at when no probe is due.
-	idleWake = 5 * time.Second
-)
-
-func (s *server) available(now time.Time) bool {
-	s.recent = slices.DeleteFunc(s.recent, func(at time.Time) bool { return now.Sub(at) > time.Minute })
-	return s.inFlight < maxPerServer && len(s.recent) < maxPerMinute
-}
-
-// startProbes sends every candidate that is due to a server that has room.
-func (t *Tracker) startProbes(ctx context.Context, now time.Time) {
-	for _, c := range t.byUrgency() {
-		if c.inFlight || now.Before(c.next) || !c.probeable() {
+// renew starts over after a change of the network, with the old verdict until
+// there is another.
+func (t *Tracker) renew(now time.Time) {
+	t.renewed = now
+	t.quicWorks.Store(false)
+	t.hint.next = now
+	t.sweepSights(now)
+	t.updateOwnAddrs(now)
+	for key, c := range t.addrs {
+		if c.source == fromObserved && c.reachable == Unknown && len(c.asking) == 0 && !t.observerConnected(c) {
+			delete(t.addrs, key)
 			continue
 		}
-		id, ok := t.pickServer(c, now)
-		if !ok {
-			continue
-		}
-		s := t.servers[id]
-		s.inFlight++
-		s.recent = append(s.recent, now)
-		c.inFlight = true
-		key, addr, sendData := c.key(), c.addr, c.trusted()
-		t.probes.Go(func() {
-			out, why := t.client.ask(ctx, id, addr, sendData)
-			select {
-			case t.results <- result{key: key, server: id, outcome: out, why: why}:
-			case <-ctx.Done():
-			}
-		})
+		c.renew(now)
 	}
 }
 
-// pickServer prefers a server that has not judged this address yet, and among
-// those one that reported it, because it asks for no dial data then. Servers
-// that have judged it take turns, so that one liar among them is never heard
-// publicPatience times in a row.
-func (t *Tracker) pickServer(c *candidate, now time.Time) (peer.ID, bool) {
-	var best peer.ID
-	bestRank, bestAsked := -1, time.Time{}
-	for id, s := range t.servers {
-		_, observer := c.observers[id]
-		if !s.available(now) || (!observer && !c.trusted()) {
-			continue
-		}
-		rank := 0
-		o, judged := c.outcomes[id]
-		if !judged {
-			rank = 1
-			if observer {
-				rank = 2
-			}
-		}
-		// Ties are broken by map order, which spreads the load.
-		if rank > bestRank || rank == bestRank && o.asked.Before(bestAsked) {
-			best, bestRank, bestAsked = id, rank, o.asked
+// notifiee follows the connections.
+func (t *Tracker) notifiee() network.Notifiee {
+	n := t.contacts.notifiee()
+	noted := n.ConnectedF
+	n.ConnectedF = func(nw network.Network, c network.Conn) {
+		noted(nw, c)
+		if a := c.RemoteMultiaddr(); !isCircuit(a) && transportOf(a) == "quic" && manet.IsPublicAddr(a) {
+			t.quicWorks.Store(true)
 		}
 	}
-	return best, bestRank >= 0
-}
-
-func (t *Tracker) record(r result, now time.Time) {
-	if s := t.servers[r.server]; s != nil {
-		s.inFlight--
-		t.updateServer(r.server)
-	}
-	c := t.addrs[r.key]
-	if c == nil {
-		return // the address went away meanwhile
-	}
-	c.inFlight = false
-	c.record(r, t.otherServer(c), now)
-	log.Debug("dial-back finished", "addr", c.addr, "server", r.server, "outcome", r.outcome, "reason", r.why)
-}
-
-// otherServer reports whether some server has not judged c yet and may.
-func (t *Tracker) otherServer(c *candidate) bool {
-	for id := range t.servers {
-		_, judged := c.outcomes[id]
-		_, observer := c.observers[id]
-		if !judged && (observer || c.trusted()) {
-			return true
-		}
-	}
-	return false
+	return n
 }
 
 // publish reduces what is known to a verdict and tells whoever follows it.
 func (t *Tracker) publish(now time.Time) {
-	v := reduce(t.byUrgency(), len(t.servers), now)
-	changed := v.Reachability != t.published.Reachability
-	if !changed {
-		v.Since = t.published.Since
+	cands := t.byUrgency()
+	v := reduce(cands, len(t.servers), now)
+	t.hint.apply(&v, now)
+	v.NAT = t.nat(cands)
+	before := t.published
+	if v.Reachability == before.Reachability {
+		v.Since = before.Since
 	}
-	same := v.same(t.published)
 	t.published = v
-	t.verdict.Store(&v) // times and counts too, of which nobody is told
-	if same {
+	// Times and counts too, of which nobody is told.
+	t.shown.Store(&snapshot{verdict: v, observed: t.observed(cands, v.NAT), unobserved: t.unobserved(cands)})
+	if v.same(before) {
 		return
 	}
-	if changed {
+	if v.Reachability != before.Reachability {
 		log.Info("reachability changed", "reachability", v.Reachability, "reason", v.Because)
-		if err := t.emitter.Emit(event.EvtLocalReachabilityChanged{Reachability: v.Reachability.libp2p()}); err != nil {
+	}
+	if v.host() != before.host() {
+		if err := t.emitter.Emit(event.EvtLocalReachabilityChanged{Reachability: v.host().libp2p()}); err != nil {
 			log.Warn("reachability event not delivered", "err", err)
 		}
 	}
 	if t.cfg.OnChange != nil {
 		t.cfg.OnChange(v)
 	}
-}
-
-// nextWake says how long Run may sleep.
-func (t *Tracker) nextWake(now time.Time) time.Duration {
-	wake := idleWake
-	for _, c := range t.addrs {
-		if c.inFlight || !c.probeable() {
-			continue
-		}
-		// A candidate that is due now waits for a server: their rate limits
-		// are a matter of seconds.
-		wake = min(wake, max(c.next.Sub(now), time.Second))
-	}
-	return wake
 }

@@ -66,12 +66,25 @@ func TestFamilies(t *testing.T) {
 
 var epoch = time.Unix(1_700_000_000, 0)
 
+var letters = map[rune]outcome{'d': dialled, 'f': failed, 's': silent, 'n': declined}
+
+// strange is a candidate that a stranger got through to, filter one that no
+// stranger did.
+func strange(c *candidate) *candidate { c.prove(epoch); c.decide(false); return c }
+
+func filter(c *candidate) *candidate {
+	for range strangerPatience {
+		c.recordStranger(result{outcome: failed}, epoch)
+	}
+	return c
+}
+
 // cand makes a candidate with one outcome per letter: d dialled, f failed,
 // n declined; each from the next server.
 func cand(addr string, src source, outcomes string) *candidate {
 	c := newCandidate(ma.StringCast(addr), src, epoch)
 	for i, o := range outcomes {
-		r := result{server: peer.ID(fmt.Sprint("server", i)), outcome: map[rune]outcome{'d': dialled, 'f': failed, 'n': declined}[o]}
+		r := result{server: peer.ID(fmt.Sprint("server", i)), outcome: letters[o]}
 		c.record(r, true, epoch.Add(time.Duration(i)*time.Second))
 	}
 	return c
@@ -80,7 +93,7 @@ func cand(addr string, src source, outcomes string) *candidate {
 func TestReduce(t *testing.T) {
 	const v4, v4b, v6, lan = "/ip4/11.0.0.2/udp/4001/quic-v1", "/ip4/11.0.0.3/udp/4001/quic-v1", "/ip6/2a01::2/udp/4001/quic-v1", "/ip4/192.168.0.2/udp/4001/quic-v1"
 	asking := cand(v4, fromInterface, "")
-	asking.inFlight = true
+	asking.asking["server"] = struct{}{}
 	for _, c := range []struct {
 		name    string
 		cands   []*candidate
@@ -97,14 +110,22 @@ func TestReduce(t *testing.T) {
 		{"one dialled", []*candidate{cand(v4, fromInterface, "d")}, 1, "public public unknown weak", "1 of 1 server dialled 11.0.0.2:4001 over QUIC"},
 		{"two dialled", []*candidate{cand(v4, fromInterface, "dd")}, 2, "public public unknown strong", "2 of 2 servers dialled 11.0.0.2:4001 over QUIC"},
 		{"one dialled, one declined", []*candidate{cand(v4, fromInterface, "dn")}, 2, "public public unknown weak", "1 of 1 server dialled 11.0.0.2:4001 over QUIC"},
-		{"doubt", []*candidate{cand(v4, fromInterface, "dff")}, 3, "public public unknown weak", "1 of 3 servers dialled 11.0.0.2:4001 over QUIC"},
-		{"no doubt any more", []*candidate{cand(v4, fromInterface, "ddfff")}, 5, "private private unknown strong", "3 of 3 servers could not dial 11.0.0.2:4001 over QUIC"},
+		{"doubt", []*candidate{cand(v4, fromInterface, "df")}, 2, "public public unknown weak", "1 of 2 servers dialled 11.0.0.2:4001 over QUIC"},
+		{"settled, then doubt", []*candidate{cand(v4, fromInterface, "ddff")}, 4, "public public unknown strong", "2 of 4 servers dialled 11.0.0.2:4001 over QUIC"},
+		{"a minority got through", []*candidate{cand(v4, fromInterface, "dff")}, 3, "private private unknown strong", "2 of 3 servers could not dial 11.0.0.2:4001 over QUIC"},
+		{"no doubt any more", []*candidate{cand(v4, fromInterface, "ddfff")}, 5, "private private unknown strong", "3 of 5 servers could not dial 11.0.0.2:4001 over QUIC"},
 		{"one failed", []*candidate{cand(v4, fromInterface, "f")}, 1, "private private unknown weak", "1 of 1 server could not dial 11.0.0.2:4001 over QUIC"},
 		{"two failed", []*candidate{cand(v4, fromInterface, "ff")}, 2, "private private unknown strong", "2 of 2 servers could not dial 11.0.0.2:4001 over QUIC"},
-		{"failed, then dialled", []*candidate{cand(v4, fromInterface, "fd")}, 2, "public public unknown weak", "1 of 2 servers dialled 11.0.0.2:4001 over QUIC"},
+		{"failed, then dialled: a third decides", []*candidate{cand(v4, fromInterface, "fd")}, 2, "private private unknown weak", "1 of 2 servers could not dial 11.0.0.2:4001 over QUIC"},
+		{"a majority got through", []*candidate{cand(v4, fromInterface, "fdd")}, 3, "public public unknown strong", "2 of 3 servers dialled 11.0.0.2:4001 over QUIC"},
 		{"two addresses failed", []*candidate{cand(v4, fromInterface, "ff"), cand(v4b, fromObserved, "f")}, 2, "private private unknown strong", "2 of 2 servers could not dial 11.0.0.2:4001 over QUIC, nor 1 address more"},
 		{"three addresses failed", []*candidate{cand(v4, fromInterface, "f"), cand(v4b, fromObserved, "f"), cand(v6, fromInterface, "f")}, 1, "private private private weak", "1 of 1 server could not dial 11.0.0.2:4001 over QUIC, nor 2 addresses more"},
-		{"one of two addresses", []*candidate{cand(v4, fromInterface, "ff"), cand(v4b, fromObserved, "d")}, 2, "public public unknown weak", "1 of 1 server dialled 11.0.0.3:4001 over QUIC"},
+		{"one of two addresses", []*candidate{cand(v4, fromInterface, "ff"), cand(v4b, fromObserved, "d")}, 2, "public public unknown weak", "1 of 1 server dialled 11.0.0.3:4001 over QUIC, but it is one that we talk to: a relay is kept until a stranger gets through"},
+		{"behind a box", []*candidate{cand(v4, fromObserved, "dd")}, 2, "public public unknown strong", "2 of 2 servers dialled 11.0.0.2:4001 over QUIC, but every server is one that we talk to: a relay is kept until a stranger gets through"},
+		{"behind a box, by a stranger", []*candidate{strange(cand(v4, fromObserved, "dd"))}, 2, "public public unknown strong", "2 of 2 servers dialled 11.0.0.2:4001 over QUIC, and so did a stranger"},
+		{"a stranger came by itself", []*candidate{strange(cand(v4, fromInterface, ""))}, 0, "public public unknown strong", "a stranger dialled 11.0.0.2:4001 over QUIC"},
+		{"servers get through and strangers do not", []*candidate{filter(cand(v4, fromObserved, "dd"))}, 2, "private private unknown strong", "2 of 2 servers dialled 11.0.0.2:4001 over QUIC, but no stranger could: only hosts that we talk to get through"},
+		{"a mapping", []*candidate{cand(v4, fromMapped, "dd")}, 2, "public public unknown strong", "2 of 2 servers dialled 11.0.0.2:4001 over QUIC"},
 		{"one of two families", []*candidate{cand(v4, fromInterface, "ff"), cand(v6, fromInterface, "dd")}, 2, "public private public strong", "2 of 2 servers dialled [2a01::2]:4001 over QUIC"},
 		{"the better evidence speaks", []*candidate{cand(v4, fromInterface, "d"), cand(v4b, fromInterface, "dd")}, 2, "public public unknown strong", "2 of 2 servers dialled 11.0.0.3:4001 over QUIC"},
 		{"the operator's word", []*candidate{cand(lan, fromAnnounced, "")}, 0, "public public unknown strong", "the operator announced 192.168.0.2:4001 over QUIC; AutoNAT does not judge private addresses"},
@@ -120,7 +141,7 @@ func TestReduce(t *testing.T) {
 		if got := fmt.Sprint(v.Reachability, " ", v.IPv4, " ", v.IPv6, " ", strength); got != c.want || v.Because != c.because {
 			t.Errorf("%s: got %s because %q, want %s because %q", c.name, got, v.Because, c.want, c.because)
 		}
-		if v.NeedsRelay() != (v.IPv4 != Public || v.IPv6 == Private) {
+		if v.NeedsRelay() != (v.IPv4 != Public || v.IPv6 == Private || v.Insured) || v.Insured != strings.Contains(v.Because, "a relay is kept") {
 			t.Errorf("%s: needs a relay %v with IPv4 %s and IPv6 %s", c.name, v.NeedsRelay(), v.IPv4, v.IPv6)
 		}
 		if len(v.Addrs) != len(c.cands) {
@@ -181,10 +202,18 @@ func TestRecord(t *testing.T) {
 		{"ff", true, Private, recheckPrivate},
 		{"ddf", true, Public, recheckDoubt},
 		{"ddff", true, Public, recheckDoubt},
-		{"ddfff", true, Private, recheckPrivate},
+		{"ddfff", true, Private, confirmOther},
+		{"ddfff", false, Private, recheckPrivate},
 		{"ddffd", true, Public, recheckPublic},
 		{"ddffdff", true, Public, recheckDoubt}, // in a row means in a row
-		{"ffd", true, Public, confirmOther},
+		{"ffd", true, Private, confirmOther},    // a minority
+		{"ffd", false, Private, recheckPrivate},
+		{"fd", false, Public, confirmSame},
+		{"ffdd", false, Public, confirmSame},
+		{"ffddd", true, Public, recheckPublic},
+		{"s", true, Private, confirmOther},
+		{"dds", true, Public, recheckDoubt},
+		{"dss", true, Private, confirmOther},
 		{"n", true, Unknown, afterDecline},
 		{"nn", true, Unknown, afterDecline},
 		{"nnn", true, Unknown, afterDeclines},
@@ -194,7 +223,7 @@ func TestRecord(t *testing.T) {
 	} {
 		cd := newCandidate(ma.StringCast("/ip4/11.0.0.2/tcp/1"), fromInterface, epoch)
 		for i, o := range c.outcomes {
-			cd.record(result{server: peer.ID(strconv.Itoa(i)), outcome: map[rune]outcome{'d': dialled, 'f': failed, 'n': declined}[o]}, c.other, epoch)
+			cd.record(result{server: peer.ID(strconv.Itoa(i)), outcome: letters[o]}, c.other, epoch)
 		}
 		if got := cd.next.Sub(epoch); cd.reachable != c.want || got != c.next {
 			t.Errorf("%q, another server %v: got %s, next in %v; want %s, next in %v", c.outcomes, c.other, cd.reachable, got, c.want, c.next)
@@ -218,7 +247,7 @@ func TestPickServer(t *testing.T) {
 	servers := func(ids ...string) map[peer.ID]*server {
 		m := make(map[peer.ID]*server)
 		for _, id := range ids {
-			m[peer.ID(id)] = &server{}
+			m[peer.ID(id)] = &server{doors: make(map[string]struct{})}
 		}
 		return m
 	}
@@ -259,13 +288,13 @@ func TestPickServer(t *testing.T) {
 	} {
 		tr := &Tracker{servers: c.servers}
 		for range 10 { // map order must not matter
-			if got, ok := tr.pickServer(c.cand, epoch.Add(10*time.Second)); string(got) != c.want || ok != (c.want != "") {
+			if got, ok := tr.pickServer(c.cand, epoch.Add(10*time.Second), false); string(got) != c.want || ok != (c.want != "") {
 				t.Errorf("%s: got %q, %v, want %q", c.name, got, ok, c.want)
 				break
 			}
 		}
 	}
-	if got, _ := (&Tracker{servers: busy}).pickServer(seen(cand(addr, fromObserved, ""), "b"), epoch.Add(time.Minute+time.Second)); got != "b" {
+	if got, _ := (&Tracker{servers: busy}).pickServer(seen(cand(addr, fromObserved, ""), "b"), epoch.Add(time.Minute+time.Second), false); got != "b" {
 		t.Errorf("a minute later: got %q, want b again", got)
 	}
 }

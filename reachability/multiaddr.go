@@ -1,0 +1,111 @@
+package reachability
+
+import (
+	"net"
+	"net/netip"
+
+	ma "github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
+)
+
+// families tells which address families an address serves. DNS names may
+// resolve to both.
+func families(a ma.Multiaddr) (v4, v6 bool) {
+	first, _ := ma.SplitFirst(a)
+	if first == nil {
+		return false, false
+	}
+	switch first.Protocol().Code {
+	case ma.P_IP4, ma.P_DNS4:
+		return true, false
+	case ma.P_IP6, ma.P_IP6ZONE, ma.P_DNS6:
+		return false, true
+	}
+	return true, true
+}
+
+// transportOf names what is spoken at an address.
+func transportOf(a ma.Multiaddr) string {
+	transport := "tcp"
+	for _, c := range a {
+		switch c.Protocol().Code {
+		case ma.P_QUIC_V1:
+			transport = "quic"
+		case ma.P_WS, ma.P_WSS:
+			transport = "ws"
+		case ma.P_WEBTRANSPORT:
+			transport = "webtransport"
+		case ma.P_WEBRTC_DIRECT:
+			transport = "webrtc"
+		case ma.P_P2P:
+			return transport
+		}
+	}
+	return transport
+}
+
+// describe says an address the way people do: "11.0.0.2:4001 over QUIC".
+func describe(a ma.Multiaddr) string {
+	transport := map[string]string{
+		"tcp": "TCP", "quic": "QUIC", "ws": "WebSocket", "webtransport": "WebTransport", "webrtc": "WebRTC",
+	}[transportOf(a)]
+	a2, _ := ma.SplitFunc(a, func(c ma.Component) bool { return c.Protocol().Code == ma.P_P2P })
+	if na, err := manet.ToNetAddr(thinWaist(a2)); err == nil {
+		return na.String() + " over " + transport
+	}
+	if len(a2) >= 2 {
+		return net.JoinHostPort(a2[0].Value(), a2[1].Value()) + " over " + transport
+	}
+	return a.String()
+}
+
+// thinWaist cuts an address after its IP and port.
+func thinWaist(a ma.Multiaddr) ma.Multiaddr {
+	n := 2
+	if len(a) > 0 && a[0].Protocol().Code == ma.P_IP6ZONE {
+		n = 3
+	}
+	return a[:min(n, len(a))]
+}
+
+// portOf is the UDP or TCP port of an address, "" if it has none.
+func portOf(a ma.Multiaddr) string {
+	for _, c := range a {
+		if code := c.Protocol().Code; code == ma.P_UDP || code == ma.P_TCP {
+			return c.Value()
+		}
+	}
+	return ""
+}
+
+// endpoint is the IP and port of an address, and which of the two kinds of
+// port it is.
+func endpoint(a ma.Multiaddr) (ap netip.AddrPort, network string, ok bool) {
+	na, err := manet.ToNetAddr(thinWaist(a))
+	if err != nil {
+		return netip.AddrPort{}, "", false
+	}
+	switch na := na.(type) {
+	case *net.UDPAddr:
+		ap, network = na.AddrPort(), "udp"
+	case *net.TCPAddr:
+		ap, network = na.AddrPort(), "tcp"
+	default:
+		return netip.AddrPort{}, "", false
+	}
+	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port()), network, ap.IsValid()
+}
+
+// shape is the protocols of an address, without their values.
+func shape(a ma.Multiaddr) []int {
+	codes := make([]int, len(a))
+	for i := range a {
+		codes[i] = a[i].Protocol().Code
+	}
+	return codes
+}
+
+func isCircuit(a ma.Multiaddr) bool {
+	_, err := a.ValueForProtocol(ma.P_CIRCUIT)
+	return err == nil
+}

@@ -1,0 +1,159 @@
+package reachability
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+)
+
+// reduce makes one verdict of all candidates: public if any address is,
+// private if servers tried and nothing got through, unknown otherwise.
+func reduce(cands []*candidate, servers int, now time.Time) Verdict {
+	v := Verdict{
+		Reachability: Unknown, IPv4: Unknown, IPv6: Unknown, Confidence: NoEvidence,
+		Addrs: []AddrVerdict{}, Transports: []TransportVerdict{}, Since: now,
+	}
+	var publics, privates []*candidate
+	var proven4, proven6 bool
+	for _, c := range cands {
+		v.Addrs = append(v.Addrs, c.verdict())
+		switch c.reachable {
+		case Public:
+			publics = append(publics, c)
+		case Private:
+			privates = append(privates, c)
+		}
+		v4, v6 := families(c.addr)
+		if v4 {
+			v.IPv4 = stronger(v.IPv4, c.reachable)
+			proven4 = proven4 || c.proven()
+		}
+		if v6 {
+			v.IPv6 = stronger(v.IPv6, c.reachable)
+			proven6 = proven6 || c.proven()
+		}
+	}
+	v.Transports = perTransport(cands)
+	v.Reachability = stronger(v.IPv4, v.IPv6)
+	v.Proven = proven4 || proven6
+	v.Insured = v.IPv4 == Public && !proven4 || v.IPv6 == Public && !proven6
+	switch v.Reachability {
+	case Public:
+		best := slices.MaxFunc(publics, func(a, b *candidate) int { return a.rank() - b.rank() })
+		v.Confidence = best.confidence()
+		v.Because = whyPublic(best, v.Insured && !best.proven())
+	case Private:
+		v.Confidence, v.Because = whyPrivate(privates)
+	default:
+		v.Because = whyUnknown(cands, servers)
+	}
+	v.Weak = v.Confidence == Weak || v.Confidence == Hint
+	return v
+}
+
+func whyPublic(c *candidate, insured bool) string {
+	if c.source == fromAnnounced && !c.probeable() {
+		return fmt.Sprintf("the operator announced %s; AutoNAT does not judge private addresses", describe(c.addr))
+	}
+	d, f := c.tally()
+	servers := fmt.Sprintf("%d of %s dialled %s", d, plural(d+f, "server"), describe(c.addr))
+	switch {
+	case !c.proof.IsZero() && d == 0:
+		return "a stranger dialled " + describe(c.addr)
+	case !c.proof.IsZero() && c.source == fromObserved:
+		return servers + ", and so did a stranger"
+	case insured && d+f == 1:
+		return servers + ", but it is one that we talk to: a relay is kept until a stranger gets through"
+	case insured:
+		return servers + ", but every server is one that we talk to: a relay is kept until a stranger gets through"
+	}
+	return servers
+}
+
+// whyPrivate counts servers over all addresses: two that could not dial one
+// address each are two witnesses.
+func whyPrivate(privates []*candidate) (Confidence, string) {
+	first := privates[0]
+	var because string
+	confidence := Strong
+	if i := slices.IndexFunc(privates, func(c *candidate) bool { return c.filtered }); i >= 0 {
+		first = privates[i]
+		d, f := first.tally()
+		because = fmt.Sprintf("%d of %s dialled %s, but no stranger could: only hosts that we talk to get through",
+			d, plural(d+f, "server"), describe(first.addr))
+	} else {
+		failedBy, judgedBy := make(map[peer.ID]struct{}), make(map[peer.ID]struct{})
+		for _, c := range privates {
+			for id, o := range c.fresh() {
+				judgedBy[id] = struct{}{}
+				if o.outcome.against() {
+					failedBy[id] = struct{}{}
+				}
+			}
+		}
+		if len(failedBy) < 2 {
+			confidence = Weak
+		}
+		because = fmt.Sprintf("%d of %s could not dial %s", len(failedBy), plural(len(judgedBy), "server"), describe(first.addr))
+	}
+	if more := len(privates) - 1; more > 0 {
+		because += fmt.Sprintf(", nor %s more", plural(more, "address"))
+	}
+	return confidence, because
+}
+
+func whyUnknown(cands []*candidate, servers int) string {
+	switch {
+	case servers == 0:
+		return "no connected peer offers AutoNAT v2 yet"
+	case len(cands) == 0:
+		return "no public address of ours is known yet"
+	case slices.ContainsFunc(cands, func(c *candidate) bool { return len(c.asking) > 0 }):
+		return "the first dial-back is on its way"
+	case slices.ContainsFunc(cands, func(c *candidate) bool { return c.declines > 0 }):
+		return "servers declined to dial us back so far"
+	}
+	return "no dial-back was asked for yet"
+}
+
+// perTransport is the verdict of every family and transport that has an
+// address: that of its best one.
+func perTransport(cands []*candidate) []TransportVerdict {
+	best := make(map[[2]string]*candidate)
+	order := map[Reachability]int{Unknown: 0, Private: 1, Public: 2}
+	for _, c := range cands {
+		v4, v6 := families(c.addr)
+		for family, has := range map[string]bool{"ip4": v4, "ip6": v6} {
+			key := [2]string{family, transportOf(c.addr)}
+			b := best[key]
+			if has && (b == nil || order[c.reachable] > order[b.reachable] ||
+				c.reachable == b.reachable && c.rank() > b.rank()) {
+				best[key] = c
+			}
+		}
+	}
+	out := make([]TransportVerdict, 0, len(best))
+	for key, c := range best {
+		out = append(out, TransportVerdict{
+			Family: key[0], Transport: key[1],
+			Reachability: c.reachable, Confidence: c.confidence(), Proven: c.proven(),
+		})
+	}
+	slices.SortFunc(out, func(a, b TransportVerdict) int {
+		return strings.Compare(a.Family+a.Transport, b.Family+b.Transport)
+	})
+	return out
+}
+
+func plural(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	if strings.HasSuffix(noun, "s") {
+		noun += "e"
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
