@@ -191,10 +191,11 @@ func (n *Node) build() (err error) {
 	// Our tracker comes first: it puts "unknown" on the event bus before the
 	// DHT looks there.
 	if n.reachability, err = reachability.New(reachability.Config{
-		Host: n.host, Announced: n.cfg.Announce, OnChange: n.verdictChanged,
+		Host: n.host, Announced: n.cfg.Announce, Strangers: strangers{n.stranger}, OnChange: n.verdictChanged,
 	}); err != nil {
 		return err
 	}
+	n.circuits.contacted = n.reachability.Contacted
 	if err = n.newMapper(); err != nil {
 		return err
 	}
@@ -366,12 +367,12 @@ func (n *Node) wake() {
 
 func (n *Node) verdictChanged(v reachability.Verdict) {
 	n.advertiser.setVerdict(v)
-	n.stranger.SetPublic(v.Reachability == reachability.Public)
+	n.stranger.SetPublic(v.Reachability == reachability.Public && v.Proven)
 	if n.autorelay != nil {
 		n.autorelay.Want(v.NeedsRelay())
 	}
 	if n.relay != nil {
-		n.relay.SetVerdict(v.Reachability == reachability.Public, v.Because)
+		n.relay.SetVerdict(v.Reachability == reachability.Public && v.Proven, v.Because) // strangers are to reach it
 	}
 	n.events.emit(ReachabilityChanged{At: now(), From: n.advertiser.lastVerdict(v), Verdict: v})
 	n.wake()

@@ -1,18 +1,36 @@
 package node
 
 import (
+	"context"
+	"errors"
+	"fmt"
+
 	"github.com/libp2p/go-libp2p"
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 	libp2pquic "github.com/libp2p/go-libp2p/p2p/transport/quic"
 	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
+	ma "github.com/multiformats/go-multiaddr"
 
+	"github.com/causeway-p2p/causeway/reachability"
 	"github.com/causeway-p2p/causeway/stranger"
 )
 
 func (n *Node) newStranger() (err error) {
 	n.stranger, err = stranger.New(n.host, stranger.Config{NewDialer: n.cfg.newDialer})
+	return err
+}
+
+// strangers are what package reachability asks for.
+type strangers struct{ *stranger.Stranger }
+
+func (s strangers) Ask(ctx context.Context, via peer.ID, addr ma.Multiaddr, nonce uint64) error {
+	err := s.Stranger.Ask(ctx, via, addr, nonce)
+	if errors.Is(err, stranger.ErrDialFailed) {
+		return fmt.Errorf("%w: %w", reachability.ErrNotReached, err)
+	}
 	return err
 }
 
