@@ -32,6 +32,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/routing"
+	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/causeway-p2p/causeway/internal/logging"
 )
@@ -151,6 +152,14 @@ func (d *Discovery) AddrsChanged() {
 	if d.announcer != nil {
 		d.announcer.on.poke()
 	}
+}
+
+// Neighbour returns where a peer is on the LAN; nothing if it is not there.
+func (d *Discovery) Neighbour(p peer.ID) []ma.Multiaddr {
+	if d.mdns == nil {
+		return nil
+	}
+	return d.mdns.addrsOf(p)
 }
 
 // Run runs until ctx ends, and waits for what it started.

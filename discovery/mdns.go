@@ -3,11 +3,11 @@ package discovery
 import (
 	"context"
 	"crypto/rand"
-	"fmt"
 	"maps"
 	mrand "math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/event"
@@ -53,10 +53,12 @@ type mdns struct {
 	open    func(context.Context) (link, error)
 
 	// owned by run
-	link      link
-	said      string // what we last told, to see changes
-	instance  string // a name that means nothing; a new one for new texts
-	neighbour map[peer.ID]neighbour
+	link     link
+	said     string // what we last told, to see changes
+	instance string // a name that means nothing; a new one for new texts
+
+	mu         sync.Mutex // guards neighbours
+	neighbours map[peer.ID]neighbour
 }
 
 type neighbour struct {
@@ -68,7 +70,7 @@ func newMDNS(cfg Config, serving *signal, found func(peer.AddrInfo)) *mdns {
 	return &mdns{
 		host: cfg.Host, addrs: cfg.Host.Network().InterfaceListenAddresses, domain: domainOf(cfg.MDNS), found: found, open: openMulticast,
 		serves: serving.isOn, changed: serving.changes,
-		neighbour: make(map[peer.ID]neighbour),
+		neighbours: make(map[peer.ID]neighbour),
 	}
 }
 
@@ -126,7 +128,6 @@ func (m *mdns) run(ctx context.Context) {
 			if err := l.join(); err != nil {
 				log.Debug("lan", "err", err)
 			}
-			m.expire(time.Now())
 		case <-sub.Out():
 			if m.moved() {
 				pause, told = firstAsk, 0
@@ -187,20 +188,9 @@ func (m *mdns) hear(data []byte, now time.Time) (asked bool) {
 		return false
 	}
 	for _, p := range peersOf(msg.texts) {
-		if p.ID == m.host.ID() {
+		if p.ID == m.host.ID() || !m.meet(p.ID, neighbour{addrs: p.Addrs, until: now.Add(lanTTL)}, now) {
 			continue
 		}
-		_, known := m.neighbour[p.ID]
-		if !known && len(m.neighbour) >= maxLANPeers {
-			m.expire(now)
-			if len(m.neighbour) >= maxLANPeers {
-				continue
-			}
-		}
-		if !known {
-			log.Debug("peer found on the lan", "peer", p.ID, "addr", fmt.Sprint(p.Addrs))
-		}
-		m.neighbour[p.ID] = neighbour{addrs: p.Addrs, until: now.Add(lanTTL)}
 		m.host.Peerstore().AddAddrs(p.ID, p.Addrs, lanTTL)
 		if p.relay {
 			m.found(p.AddrInfo)
@@ -209,8 +199,30 @@ func (m *mdns) hear(data []byte, now time.Time) (asked bool) {
 	return msg.asks
 }
 
-func (m *mdns) expire(now time.Time) {
-	maps.DeleteFunc(m.neighbour, func(_ peer.ID, n neighbour) bool { return now.After(n.until) })
+// meet notes a neighbour, if there is room for one more.
+func (m *mdns) meet(id peer.ID, n neighbour, now time.Time) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if _, known := m.neighbours[id]; !known {
+		m.expireLocked(now)
+		if len(m.neighbours) >= maxLANPeers {
+			return false
+		}
+	}
+	m.neighbours[id] = n
+	return true
+}
+
+func (m *mdns) expireLocked(now time.Time) {
+	maps.DeleteFunc(m.neighbours, func(_ peer.ID, n neighbour) bool { return now.After(n.until) })
+}
+
+// addrsOf is where a neighbour is.
+func (m *mdns) addrsOf(id peer.ID) []ma.Multiaddr {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.expireLocked(time.Now())
+	return m.neighbours[id].addrs
 }
 
 // moved reports whether the machine is on another LAN. Its neighbours are
@@ -225,10 +237,13 @@ func (m *mdns) moved() bool {
 	if strings.Join(texts, " ") == m.said {
 		return false
 	}
-	for id, n := range m.neighbour {
+	m.mu.Lock()
+	strangers := m.neighbours
+	m.neighbours = make(map[peer.ID]neighbour)
+	m.mu.Unlock()
+	for id, n := range strangers {
 		m.host.Peerstore().SetAddrs(id, n.addrs, 0)
 	}
-	clear(m.neighbour)
 	if err := m.link.join(); err != nil {
 		log.Debug("lan", "err", err)
 	}

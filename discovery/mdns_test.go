@@ -146,6 +146,12 @@ func TestNeighboursFindEachOther(t *testing.T) {
 		if a.knows(b) == "[]" {
 			t.Error("a has forgotten b, who is still there")
 		}
+		if got := fmt.Sprint(a.d.Neighbour(b.ID())); got != "[/ip4/192.168.1.11/tcp/4001]" {
+			t.Errorf("neighbour b is at %s", got)
+		}
+		if got := a.d.Neighbour(c.ID()); len(got) != 0 {
+			t.Errorf("c of another network is a neighbour at %s", got)
+		}
 		if a.candidates() != 0 {
 			t.Error("b is a candidate for a relay, and never said that it is one")
 		}

@@ -171,7 +171,7 @@ func (n *Node) reach(ctx context.Context, p peer.ID, attempt int) (conn network.
 		n.host.Peerstore().ClearAddrs(p)
 	}
 	if len(n.host.Peerstore().Addrs(p)) == 0 {
-		if err := n.lookup(ctx, p, time.Duration(attempt)*lookupGrace); err != nil {
+		if err := n.lookup(ctx, p, time.Duration(attempt)*lookupGrace); !n.recallNeighbour(p) && err != nil {
 			return nil, false, err
 		}
 	}

@@ -5,6 +5,8 @@ import (
 	"encoding/hex"
 	"slices"
 
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/peerstore"
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
 
@@ -27,4 +29,13 @@ func (c Config) mdns() string {
 	// form that libp2p's specs have for private networks.
 	sum := sha256.Sum256([]byte(c.dhtPrefix()))
 	return "_p2p-" + hex.EncodeToString(sum[:5]) + "._udp"
+}
+
+// recallNeighbour puts the addresses of a peer on the LAN back into the
+// peerstore, where they may have been forgotten together with others that did
+// not work.
+func (n *Node) recallNeighbour(p peer.ID) bool {
+	addrs := n.discovery.Neighbour(p)
+	n.host.Peerstore().AddAddrs(p, addrs, peerstore.TempAddrTTL)
+	return len(addrs) > 0
 }
