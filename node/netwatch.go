@@ -20,9 +20,7 @@ func (n *Node) watchNetwork(ctx context.Context) error { return netwatch.Run(ctx
 func (n *Node) networkChanged(c netwatch.Change) {
 	dead := n.closeFrom(c.Removed)
 	n.advertiser.moved(c)
-	if t, ok := any(n.reachability).(interface{ NetworkChanged() }); ok {
-		t.NetworkChanged()
-	}
+	n.reachability.NetworkChanged()
 	if n.mapper != nil {
 		n.mapper.Changed()
 	}

@@ -76,9 +76,7 @@ func mappable(a ma.Multiaddr) (p portmap.Port, ok bool) {
 func (n *Node) portsMapped(list []portmap.Mapping) {
 	addrs := mappedAddrs(n.host.Network().ListenAddresses(), list)
 	n.advertiser.setMapped(addrs)
-	if t, ok := any(n.reachability).(interface{ SetMapped([]ma.Multiaddr) }); ok {
-		t.SetMapped(addrs)
-	}
+	n.reachability.SetMapped(addrs)
 	n.events.emit(PortsMapped{At: now(), Addrs: texts(addrs), Because: n.mapper.Status().Text})
 }
 
