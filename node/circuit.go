@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -40,6 +41,7 @@ type circuits struct {
 	upgrader          transport.Upgrader
 	foreign           *foreign
 	introduce         func(ctx context.Context, relay peer.ID) // before each CONNECT; may be nil
+	contacted         func(netip.Addr)                         // before each dial; may be nil
 	door              *direct.Door                             // for connections that we make outside of the swarm
 	quic              *quicreuse.ConnManager                   // nil with other transports than the machine's
 

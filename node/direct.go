@@ -8,7 +8,6 @@ import (
 	"github.com/libp2p/go-libp2p/core/transport"
 	"github.com/libp2p/go-libp2p/p2p/transport/quicreuse"
 	ma "github.com/multiformats/go-multiaddr"
-	manet "github.com/multiformats/go-multiaddr/net"
 
 	"github.com/causeway-p2p/causeway/direct"
 	"github.com/causeway-p2p/causeway/reachability"
@@ -18,7 +17,8 @@ import (
 // our addresses and our NAT.
 func (n *Node) newUpgrader() (*direct.Upgrader, error) {
 	return direct.New(direct.Config{
-		Host: n.host, Door: n.circuits.door, Addrs: n.observed, NAT: n.translation,
+		Host: n.host, Door: n.circuits.door, Addrs: n.reachability.Observed, NAT: n.translation,
+		OnDial:  n.reachability.Contacted,
 		Sockets: n.sockets(),
 		OnEvent: n.directEvent, Registerer: n.cfg.Registerer,
 	})
@@ -26,7 +26,7 @@ func (n *Node) newUpgrader() (*direct.Upgrader, error) {
 
 // translation is our NAT in the words of package direct.
 func (n *Node) translation() direct.NAT {
-	nat := n.nat()
+	nat := n.reachability.NAT()
 	return direct.NAT{
 		UDPMapping: behavior(nat.UDP.Mapping), UDPFiltering: behavior(nat.UDP.Filtering),
 		TCPMapping: behavior(nat.TCP.Mapping), UDPBlocked: nat.UDPBlocked == reachability.Yes,
@@ -117,40 +117,3 @@ func (n *Node) paths() []DirectPath {
 // transport that we listen on: NATs forget TCP mappings after hours, UDP ones
 // are kept alive by QUIC.
 const observeEvery = 5 * time.Second
-
-func (n *Node) observed() (out []ma.Multiaddr) {
-	for _, v := range n.reachability.Verdict().Addrs {
-		if a, err := ma.NewMultiaddr(v.Addr); err == nil && manet.IsPublicAddr(a) {
-			out = append(out, a)
-		}
-	}
-	return out
-}
-
-func (n *Node) nat() (nat reachability.NAT) {
-	type key struct {
-		ip  string
-		udp bool
-	}
-	ports := make(map[key]map[string]bool)
-	for _, a := range n.observed() {
-		_, err := a.ValueForProtocol(ma.P_QUIC_V1)
-		k := key{a[0].Value(), err == nil}
-		if ports[k] == nil {
-			ports[k] = make(map[string]bool)
-		}
-		ports[k][a[1].Value()] = true
-	}
-	for k, p := range ports {
-		b := reachability.EndpointIndependent
-		if len(p) > 1 {
-			b = reachability.AddressAndPortDependent
-		}
-		if k.udp {
-			nat.UDP.Mapping, nat.UDP.Filtering = b, reachability.AddressAndPortDependent
-		} else {
-			nat.TCP.Mapping = b
-		}
-	}
-	return nat
-}

@@ -3,6 +3,7 @@ package node
 import (
 	"cmp"
 	"context"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 	ma "github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
 )
 
 // How a peer behind several relays is dialled:
@@ -64,6 +66,7 @@ func (c *circuits) rank(addrs []ma.Multiaddr) []network.AddrDelay {
 			direct = append(direct, a)
 		}
 	}
+	c.tellContacts(direct)
 	out := swarm.DefaultDialRanker(direct)
 	for i, relay := range c.order(circuits) {
 		for _, a := range circuits[relay] {
@@ -71,6 +74,21 @@ func (c *circuits) rank(addrs []ma.Multiaddr) []network.AddrDelay {
 		}
 	}
 	return out
+}
+
+// tellContacts tells who is no stranger from now on, dial or not: the swarm
+// reports no dial that fails.
+func (c *circuits) tellContacts(addrs []ma.Multiaddr) {
+	if c.contacted == nil {
+		return
+	}
+	for _, a := range addrs {
+		if ip, err := manet.ToIP(a); err == nil {
+			if ip, ok := netip.AddrFromSlice(ip); ok {
+				c.contacted(ip)
+			}
+		}
+	}
 }
 
 // order sorts relays for a dial: those we are connected to, the nearest first;
