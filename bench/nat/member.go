@@ -11,10 +11,10 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p"
+	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/host"
 	corenet "github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
-	"github.com/libp2p/go-libp2p/core/protocol"
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/client"
 	"github.com/libp2p/go-libp2p/p2p/protocol/holepunch"
 	"github.com/libp2p/go-libp2p/p2p/protocol/ping"
@@ -41,42 +41,47 @@ type member struct {
 	spec nodeSpec
 	host host.Host
 	node *node.Node // nil if stock
+	key  crypto.PrivKey
+	gate gate
 	log  *judgement
 }
 
 func (m *member) actions() actions {
 	return actions{
-		"start":   action(m.start),
-		"settle":  action(m.settle),
-		"call":    action(m.call),
-		"verdict": action(m.verdict),
+		"start":    action(m.start),
+		"settle":   action(m.settle),
+		"meet":     action(m.meet),
+		"call":     action(m.call),
+		"attempts": action(m.attempts),
+		"verdict":  action(m.verdict),
 	}
 }
 
-// start makes the node and returns its ID.
-func (m *member) start(ctx context.Context, spec nodeSpec) (peer.ID, error) {
-	m.spec = spec
+// start makes the node.
+func (m *member) start(ctx context.Context, spec nodeSpec) (_ none, err error) {
+	m.spec, m.gate.other = spec, spec.Other
+	if m.key, err = crypto.UnmarshalPrivateKey(spec.Key); err != nil {
+		return none{}, err
+	}
 	// Two machines on one LAN need ports of their own.
 	port := memberPort
 	if spec.Relayed {
 		port++
 	}
-	var err error
 	switch spec.Impl {
 	case stock:
 		err = m.startStock(listen(spec.Transport, port))
 	case ours:
 		err = m.startOurs(ctx, listen(spec.Transport, port))
 	}
-	if err != nil {
-		return "", err
-	}
-	return m.host.ID(), nil
+	return none{}, err
 }
 
 func (m *member) startStock(addrs []string) (err error) {
 	opts := append(stockTransports(m.spec.Transport),
 		libp2p.ListenAddrStrings(addrs...),
+		libp2p.Identity(m.key),
+		libp2p.ConnectionGater(&m.gate),
 		libp2p.EnableRelay(),
 		libp2p.EnableHolePunching(),
 		libp2p.UDPBlackHoleSuccessCounter(nil),
@@ -99,7 +104,10 @@ func (m *member) startStock(addrs []string) (err error) {
 }
 
 func (m *member) startOurs(ctx context.Context, addrs []string) (err error) {
-	m.node, err = node.New(node.Config{Network: networkName, Bootstrap: m.spec.Servers, Listen: multiaddrs(addrs)})
+	m.node, err = node.New(node.Config{
+		Identity: m.key, Network: networkName, Bootstrap: m.spec.Servers, Listen: multiaddrs(addrs),
+		Libp2p: []libp2p.Option{libp2p.ConnectionGater(&m.gate)},
+	})
 	if err != nil {
 		return err
 	}
@@ -132,7 +140,7 @@ func (m *member) settle(ctx context.Context, _ none) ([]ma.Multiaddr, error) {
 	limited, cancel := context.WithTimeout(ctx, 8*time.Second)
 	defer cancel()
 	_ = poll(limited, "hole punching", func() bool {
-		return slices.Contains(m.host.Mux().Protocols(), protocol.ID(holepunch.Protocol))
+		return slices.Contains(m.host.Mux().Protocols(), holepunch.Protocol)
 	})
 	select {
 	case <-time.After(grace):
@@ -180,10 +188,11 @@ func (m *member) reserve(ctx context.Context) ([]ma.Multiaddr, error) {
 	return list, nil
 }
 
-// callee is whom to call.
-type callee struct {
-	ID       peer.ID
-	Circuits []ma.Multiaddr
+// meet makes the node ready to meet the other, of whom it knows nothing yet.
+func (m *member) meet(context.Context, none) (none, error) {
+	m.host.Peerstore().ClearAddrs(m.gate.other)
+	m.gate.open.Store(true)
+	return none{}, nil
 }
 
 // outcome is what became of a call.
@@ -194,12 +203,13 @@ type outcome struct {
 	Err     string  `json:"err,omitempty"`
 }
 
-// call opens a relayed connection and waits for a direct one on which a ping
-// comes back.
-func (m *member) call(ctx context.Context, c callee) (outcome, error) {
+// call opens a connection through the relay and waits for a direct one on which
+// a ping comes back.
+func (m *member) call(ctx context.Context, circuits []ma.Multiaddr) (outcome, error) {
+	callee := m.gate.other
 	arrivals := make(chan arrival, 32)
 	m.host.Network().Notify(&corenet.NotifyBundle{ConnectedF: func(_ corenet.Network, conn corenet.Conn) {
-		if conn.RemotePeer() == c.ID {
+		if conn.RemotePeer() == callee {
 			select {
 			case arrivals <- arrival{conn, time.Now()}:
 			default: // more than anybody would look at
@@ -208,7 +218,7 @@ func (m *member) call(ctx context.Context, c callee) (outcome, error) {
 	}})
 	dialing, cancel := context.WithTimeout(corenet.WithAllowLimitedConn(ctx, "bench"), patience)
 	defer cancel()
-	if err := m.host.Connect(dialing, peer.AddrInfo{ID: c.ID, Addrs: c.Circuits}); err != nil {
+	if err := m.host.Connect(dialing, peer.AddrInfo{ID: callee, Addrs: circuits}); err != nil {
 		return outcome{}, fmt.Errorf("call through the relay: %w", err)
 	}
 	waiting, cancel := context.WithTimeout(ctx, giveUp)
@@ -227,7 +237,7 @@ func (m *member) call(ctx context.Context, c callee) (outcome, error) {
 			if relayed.IsZero() {
 				relayed = a.at
 			}
-			if err := m.works(waiting, c.ID); err != nil {
+			if err := m.works(waiting, callee); err != nil {
 				result.Err = fmt.Sprintf("a direct connection (%s) did not work: %v", a.conn.RemoteMultiaddr(), err)
 				continue
 			}
@@ -258,6 +268,30 @@ func (m *member) works(ctx context.Context, p peer.ID) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// attempts is what became of each attempt at a direct path to the other. Stock
+// nodes do not tell.
+func (m *member) attempts(ctx context.Context, _ none) (list []string, err error) {
+	if m.node == nil {
+		return nil, nil
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	events := m.node.History(ctx)
+	cancel() // closes the channel behind what is in it
+	for e := range events {
+		if e, ok := e.(node.DirectAttempt); ok && e.Peer == m.gate.other {
+			list = append(list, fmt.Sprintf("%s: %s to %s, %d ms: %s", m.side(), e.Ours, e.Theirs, e.Took.Milliseconds(), e))
+		}
+	}
+	return list, nil
+}
+
+func (m *member) side() string {
+	if m.spec.Relayed {
+		return "relayed"
+	}
+	return "caller"
 }
 
 func isCircuit(a ma.Multiaddr) bool { return strings.Contains(a.String(), "/p2p-circuit") }

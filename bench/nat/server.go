@@ -34,6 +34,10 @@ type nodeSpec struct {
 	Transport string // quic, tcp or both
 	// Servers are those that are up already.
 	Servers []peer.AddrInfo
+	// Key is the node's identity, and Other the node it must not meet before
+	// the call; for members only.
+	Key   []byte  `json:",omitempty"`
+	Other peer.ID `json:",omitempty"`
 	// Relayed: the node holds a reservation with the first server.
 	Relayed bool
 	// Judge: the node finds out by itself what it is. Otherwise stock is told,

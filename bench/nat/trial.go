@@ -4,18 +4,30 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/causeway-p2p/causeway/internal/natlab"
+	"github.com/causeway-p2p/causeway/node"
 )
 
-// servers is how many public machines there are: one to relay, three to
-// observe and to dial back.
-const servers = 3
+const (
+	// pairServers is how many public machines there are beside a pair: one to
+	// relay, all to observe.
+	pairServers = 3
+	// judgeServers is how many there are beside a node that judges itself:
+	// stock believes an address that four have seen.
+	judgeServers = 5
+)
 
 // trial is one try of one pair, and what came of it.
 type trial struct {
@@ -26,6 +38,11 @@ type trial struct {
 	outcome
 	// Settle is how long the nodes took until they were ready to call.
 	Settle float64 `json:"settle_s"`
+	// Packets is how many packets the two nodes sent from the call to its
+	// outcome, over all their connections.
+	Packets int `json:"packets"`
+	// Attempts is what nodes of ours say of their attempts.
+	Attempts []string `json:"attempts,omitempty"`
 	// Broken tells that nothing was measured, and Err why.
 	Broken bool `json:"broken,omitempty"`
 }
@@ -39,7 +56,7 @@ type world struct {
 
 // inWorld makes a fresh internet with its servers, and hands it to f. Nothing
 // is left of it when it returns: no process, no mapping.
-func inWorld(ctx context.Context, i impl, transport string, f func(context.Context, *world) error) error {
+func inWorld(ctx context.Context, i impl, transport string, servers int, f func(context.Context, *world) error) error {
 	return natlab.Use("", func(lab *natlab.Lab) error {
 		lab.Delay(oneWay)
 		w := &world{lab: lab}
@@ -85,8 +102,16 @@ func try(ctx context.Context, p pair, transport string, i impl, n int) trial {
 	t := trial{Pair: p.id, Transport: transport, Impl: i, N: n}
 	ctx, cancel := context.WithTimeout(ctx, trialPatience)
 	defer cancel()
-	err := inWorld(ctx, i, transport, func(ctx context.Context, w *world) error {
+	err := inWorld(ctx, i, transport, pairServers, func(ctx context.Context, w *world) error {
 		a, b := p.build(w.lab)
+		keys, ids, err := identities(2)
+		if err != nil {
+			return err
+		}
+		spec := nodeSpec{Impl: i, Transport: transport, Servers: w.servers}
+		toSpec, fromSpec := spec, spec
+		toSpec.Key, toSpec.Other, toSpec.Relayed = keys[0], ids[1], true
+		fromSpec.Key, fromSpec.Other = keys[1], ids[0]
 		relayed, err := w.start(ctx, a, peerRole)
 		if err != nil {
 			return err
@@ -96,28 +121,34 @@ func try(ctx context.Context, p pair, transport string, i impl, n int) trial {
 			return err
 		}
 		begun := time.Now()
-		var to callee
-		ready := make(chan error, 2)
-		go func() {
-			var err error
-			to, err = prepare(ctx, relayed, nodeSpec{Impl: i, Transport: transport, Servers: w.servers, Relayed: true})
-			ready <- err
-		}()
-		go func() {
-			_, err := prepare(ctx, caller, nodeSpec{Impl: i, Transport: transport, Servers: w.servers})
-			ready <- err
-		}()
-		for range 2 {
-			if fault := <-ready; fault != nil {
-				err = fault
-			}
-		}
-		if err != nil {
+		var circuits []ma.Multiaddr
+		var errTo, errFrom error
+		var both sync.WaitGroup
+		both.Go(func() { circuits, errTo = prepare(ctx, relayed, toSpec) })
+		both.Go(func() { _, errFrom = prepare(ctx, caller, fromSpec) })
+		both.Wait()
+		if err := errors.Join(errTo, errFrom); err != nil {
 			return err
 		}
 		t.Settle = time.Since(begun).Seconds()
-		t.outcome, err = ask[outcome](ctx, caller, "call", to)
-		return err
+		for _, c := range []*child{relayed, caller} {
+			if _, err := ask[none](ctx, c, "meet", none{}); err != nil {
+				return err
+			}
+		}
+		before := sent(a) + sent(b)
+		if t.outcome, err = ask[outcome](ctx, caller, "call", circuits); err != nil {
+			return err
+		}
+		t.Packets = sent(a) + sent(b) - before
+		for _, c := range []*child{relayed, caller} {
+			list, err := ask[[]string](ctx, c, "attempts", none{})
+			if err != nil {
+				return err
+			}
+			t.Attempts = append(t.Attempts, list...)
+		}
+		return nil
 	})
 	if err != nil {
 		t.outcome, t.Broken = outcome{Err: err.Error()}, true
@@ -125,14 +156,53 @@ func try(ctx context.Context, p pair, transport string, i impl, n int) trial {
 	return t
 }
 
-// prepare starts a node and waits until it has settled.
-func prepare(ctx context.Context, c *child, spec nodeSpec) (callee, error) {
-	id, err := ask[peer.ID](ctx, c, "start", spec)
-	if err != nil {
-		return callee{}, err
+// sent is how many packets a machine has sent; 0 if the kernel does not say.
+func sent(m *natlab.Machine) (packets int) {
+	_ = m.Do(func() error {
+		table, err := os.ReadFile("/proc/thread-self/net/dev")
+		if err != nil {
+			return err
+		}
+		for line := range strings.Lines(string(table)) {
+			// Two header lines, and 16 numbers for each interface: the tenth is
+			// packets sent.
+			name, figures, ok := strings.Cut(line, ":")
+			if list := strings.Fields(figures); ok && strings.TrimSpace(name) == "eth0" && len(list) == 16 {
+				packets, err = strconv.Atoi(list[9])
+			}
+		}
+		return err
+	})
+	return packets
+}
+
+// prepare starts a node, waits until it has settled, and returns its circuit
+// addresses.
+func prepare(ctx context.Context, c *child, spec nodeSpec) ([]ma.Multiaddr, error) {
+	if _, err := ask[none](ctx, c, "start", spec); err != nil {
+		return nil, err
 	}
-	circuits, err := ask[[]ma.Multiaddr](ctx, c, "settle", none{})
-	return callee{ID: id, Circuits: circuits}, err
+	return ask[[]ma.Multiaddr](ctx, c, "settle", none{})
+}
+
+// identities makes private keys, and the IDs that belong to them.
+func identities(n int) (keys [][]byte, ids []peer.ID, err error) {
+	for range n {
+		key, err := node.NewIdentity()
+		if err != nil {
+			return nil, nil, err
+		}
+		raw, err := crypto.MarshalPrivateKey(key)
+		if err != nil {
+			return nil, nil, err
+		}
+		id, err := peer.IDFromPrivateKey(key)
+		if err != nil {
+			return nil, nil, err
+		}
+		keys, ids = append(keys, raw), append(ids, id)
+	}
+	return keys, ids, nil
 }
 
 // judged is what the judges of one node said.
@@ -149,13 +219,17 @@ func judge(ctx context.Context, n network, i impl, round int) judged {
 	j := judged{Network: n, Impl: i, N: round}
 	ctx, cancel := context.WithTimeout(ctx, trialPatience)
 	defer cancel()
-	err := inWorld(ctx, i, both, func(ctx context.Context, w *world) error {
+	err := inWorld(ctx, i, both, judgeServers, func(ctx context.Context, w *world) error {
 		m, _ := home(w.lab, n, "node")
 		c, err := w.start(ctx, m, peerRole)
 		if err != nil {
 			return err
 		}
-		if _, err := ask[peer.ID](ctx, c, "start", nodeSpec{Impl: i, Transport: both, Servers: w.servers, Judge: true}); err != nil {
+		keys, _, err := identities(1)
+		if err != nil {
+			return err
+		}
+		if _, err := ask[none](ctx, c, "start", nodeSpec{Impl: i, Transport: both, Servers: w.servers, Judge: true, Key: keys[0]}); err != nil {
 			return err
 		}
 		j.Verdicts, err = ask[[]verdict](ctx, c, "verdict", none{})
