@@ -27,6 +27,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -135,9 +136,9 @@ func New(cfg Config) (*Upgrader, error) {
 	}, nil
 }
 
-// Changed tells that something is different that attempts depend on: the
-// network, our addresses, what our NAT does. Peers that could not be reached
-// directly are tried again.
+// Changed tells that something may be different that attempts depend on: the
+// network, our addresses, what our NAT does. If it is, peers that could not be
+// reached directly are tried again.
 func (u *Upgrader) Changed() {
 	select {
 	case u.changed <- struct{}{}:
@@ -164,6 +165,7 @@ func (u *Upgrader) Run(ctx context.Context) error {
 	defer cancel()
 
 	records := make(map[peer.ID]*record)
+	was := u.standpoint()
 	for _, p := range u.host.Network().Peers() {
 		u.look(ctx, records, p)
 	}
@@ -181,8 +183,11 @@ func (u *Upgrader) Run(ctx context.Context) error {
 			u.record(records, r)
 			u.look(ctx, records, r.peer)
 		case <-u.changed:
-			for _, rec := range records {
-				rec.soon(time.Now())
+			if at := u.standpoint(); at != was {
+				was = at
+				for _, rec := range records {
+					rec.soon(time.Now())
+				}
 			}
 		case <-sweep.C:
 			for _, p := range u.host.Network().Peers() {
@@ -193,6 +198,19 @@ func (u *Upgrader) Run(ctx context.Context) error {
 		}
 		due.Reset(u.startDue(ctx, records))
 	}
+}
+
+// standpoint is what attempts depend on at our side.
+func (u *Upgrader) standpoint() string {
+	var on []string
+	for _, p := range u.networks() {
+		on = append(on, p.String())
+	}
+	for _, a := range u.cfg.Addrs() {
+		on = append(on, a.String())
+	}
+	slices.Sort(on)
+	return fmt.Sprint(u.cfg.NAT(), on)
 }
 
 // stop ends the part that others begin, and waits for everything.

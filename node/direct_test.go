@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"testing"
@@ -120,4 +121,104 @@ func TestSameLAN(t *testing.T) {
 			})
 		})
 	}
+}
+
+// pair starts two peers behind NATs that know each other by a relay.
+func (w *world) pair(a, b *testnet.Host) (caller, called *Node) {
+	w.Helper()
+	caller, called = w.withSockets(a), w.withSockets(b)
+	for _, n := range []*Node{caller, called} {
+		await(w.T, n, "a verdict", func(e ReachabilityChanged) bool { return e.Verdict.Reachability == reachability.Private })
+		await(w.T, n, "a circuit address", func(e AddrsChanged) bool { return e.Circuits > 0 })
+	}
+	knowsCircuit(w.T, w.first, called.ID())
+	return caller, called
+}
+
+// TestUpgradeBreaksNothing: a stream over the relay goes on over the relay,
+// new ones take the direct path, and the circuit is let go when nothing runs
+// over it any more.
+func TestUpgradeBreaksNothing(t *testing.T) {
+	simulate(t, func(t *testing.T, w *world) {
+		w.bootstrap()
+		w.relays(1)
+		a, b := w.pair(
+			w.net.NAT("nat a", testnet.PortRestricted()).Host("a"),
+			w.net.NAT("nat b", testnet.PortRestricted()).Host("b"))
+		w.echo(b)
+		c, err := a.Dial(timeout(t), b.ID(), "echo")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if !PathOf(c.Conn()).Relayed() {
+			t.Fatalf("the first stream is %s, want relayed", PathOf(c.Conn()))
+		}
+		await(t, a, "the upgrade", func(e PathChanged) bool { return e.Peer == b.ID() && e.To.Direct() })
+		for range 6 {
+			time.Sleep(10 * time.Second)
+			if err := exchange(c, 1000); err != nil {
+				t.Fatalf("the stream over the relay after the upgrade: %v", err)
+			}
+		}
+		if path := callEcho(t, a, b.ID(), 1000); !path.Direct() {
+			t.Errorf("a new stream is %s, want direct", path)
+		}
+		c.Close()
+		time.Sleep(30 * time.Second)
+		for _, conn := range a.Host().Network().ConnsToPeer(b.ID()) {
+			if PathOf(conn).Relayed() {
+				t.Errorf("a connection %s is left 30 s after its last stream", PathOf(conn))
+			}
+		}
+		if n := len(a.Host().Network().ConnsToPeer(b.ID())); n != 1 {
+			t.Errorf("%d connections are left, want the direct one", n)
+		}
+	})
+}
+
+// TestTriedAgain: what cannot be passed is tried again after 1, 5 and 15
+// minutes, and at once when something has changed at either side.
+func TestTriedAgain(t *testing.T) {
+	simulate(t, func(t *testing.T, w *world) {
+		w.bootstrap()
+		w.relays(1)
+		natA := w.net.NAT("nat a", testnet.Symmetric())
+		a, b := w.pair(natA.Host("a"), w.net.NAT("nat b", testnet.Symmetric()).Host("b"))
+		w.echo(b)
+		c, err := a.Dial(timeout(t), b.ID(), "echo")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		begun := time.Now()
+		attempts := func() (at []time.Duration) {
+			for e := range b.History(closed(t)) {
+				if e, ok := e.(DirectAttempt); ok {
+					at = append(at, e.When().Sub(begun).Round(time.Second))
+				}
+			}
+			return at
+		}
+		time.Sleep(50 * time.Minute)
+		got := attempts()
+		t.Logf("attempts after %v", got)
+		if n := len(got); n < 4 || n > 6 {
+			t.Errorf("attempts in 50 minutes: got %v, want one at once and after about 1, 5, 15 and 15 minutes", got)
+		}
+		if err := exchange(c, 1000); err != nil {
+			t.Errorf("the stream meanwhile: %v", err)
+		}
+		paths := b.Status().Paths
+		if len(paths) != 1 || paths[0].Why == "" || paths[0].Again.IsZero() {
+			t.Errorf("status: got %+v, want why there is no direct path, and when it is tried again", paths)
+		}
+	})
+}
+
+// closed is a context that has ended: History then gives what there is.
+func closed(t *testing.T) context.Context {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	return ctx
 }

@@ -368,6 +368,9 @@ func (n *Node) wake() {
 func (n *Node) verdictChanged(v reachability.Verdict) {
 	n.advertiser.setVerdict(v)
 	n.stranger.SetPublic(v.Reachability == reachability.Public && v.Proven)
+	if n.upgrader != nil {
+		n.upgrader.Changed()
+	}
 	if n.autorelay != nil {
 		n.autorelay.Want(v.NeedsRelay())
 	}
