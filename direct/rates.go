@@ -12,10 +12,12 @@ import (
 // maxIPs addresses per family, maxPorts ports and two transports, with about
 // five packets of 1,252 bytes each to a QUIC address that does not answer.
 const (
-	// perPeer bounds the attempts that one peer begins.
-	perPeerEvery, perPeerBurst = 10 * time.Second, 4
-	// inTotal bounds those of all peers together.
-	inTotalEvery, inTotalBurst = time.Second / 4, 40
+	// perPeer bounds the attempts that one peer begins: two rounds at once, and
+	// again when something has changed.
+	perPeerEvery, perPeerBurst = 20 * time.Second, 4
+	// inTotal bounds those with all peers together, whoever begins: a stranger
+	// that comes over a relay makes us begin.
+	inTotalEvery, inTotalBurst = time.Second / 2, 40
 	// Guessing costs a thousand small packets a time.
 	guessEvery, guessBurst = 15 * time.Second, 2
 	// maxPeers bounds the peers that are remembered. When it is full, new ones

@@ -106,6 +106,10 @@ func (u *Upgrader) startOne(ctx context.Context, p peer.ID, rec *record, now tim
 	if conn == nil {
 		return
 	}
+	if !u.rates.total.AllowN(now, 1) {
+		rec.next = now.Add(time.Second + rand.N(time.Second))
+		return
+	}
 	rec.attempts++
 	n := rec.attempts
 	started := u.begin(func() {

@@ -67,15 +67,30 @@ func circuitThrough(relay *Node, p peer.ID) ma.Multiaddr {
 	return ma.StringCast(fmt.Sprintf("%s/p2p/%s/p2p-circuit", relay.Host().Addrs()[0], relay.ID()))
 }
 
-// stock starts a go-libp2p host with a reservation, which knows its address.
+// stock starts a go-libp2p host with a reservation, which knows its address and
+// punches holes.
 func (w *world) stock(box *testnet.Host, relay *Node) host.Host {
 	w.Helper()
-	h, err := libp2p.New(
+	h := w.plainHost(box, relay, libp2p.EnableHolePunching())
+	for range 100 {
+		if slices.Contains(h.Mux().Protocols(), holepunch.Protocol) {
+			return h
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	w.Fatal("the stock host never knew its address")
+	return nil
+}
+
+// plainHost starts a go-libp2p host with a reservation.
+func (w *world) plainHost(box *testnet.Host, relay *Node, opts ...libp2p.Option) host.Host {
+	w.Helper()
+	h, err := libp2p.New(append(opts,
 		box.Transport(), libp2p.ListenAddrs(box.ListenAddr(4001)),
 		libp2p.ResourceManager(&network.NullResourceManager{}), libp2p.DisableMetrics(),
 		libp2p.UDPBlackHoleSuccessCounter(nil), libp2p.IPv6BlackHoleSuccessCounter(nil),
-		libp2p.EnableHolePunching(), libp2p.ForceReachabilityPrivate(),
-	)
+		libp2p.ForceReachabilityPrivate(),
+	)...)
 	if err != nil {
 		w.Fatal(err)
 	}
@@ -88,14 +103,7 @@ func (w *world) stock(box *testnet.Host, relay *Node) host.Host {
 	if _, err := client.Reserve(w.Context(), h, *host.InfoFromHost(relay.Host())); err != nil {
 		w.Fatal(err)
 	}
-	for range 100 {
-		if slices.Contains(h.Mux().Protocols(), holepunch.Protocol) {
-			return h
-		}
-		time.Sleep(100 * time.Millisecond)
-	}
-	w.Fatal("the stock host never knew its address")
-	return nil
+	return h
 }
 
 // directSoon waits until a node has a direct connection to a peer.
