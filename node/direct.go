@@ -3,7 +3,6 @@ package node
 import (
 	"net"
 	"net/netip"
-	"time"
 
 	"github.com/libp2p/go-libp2p/core/transport"
 	"github.com/libp2p/go-libp2p/p2p/transport/quicreuse"
@@ -18,9 +17,8 @@ import (
 func (n *Node) newUpgrader() (*direct.Upgrader, error) {
 	return direct.New(direct.Config{
 		Host: n.host, Door: n.circuits.door, Addrs: n.reachability.Observed, NAT: n.translation,
-		OnDial:  n.reachability.Contacted,
 		Sockets: n.sockets(),
-		OnEvent: n.directEvent, Registerer: n.cfg.Registerer,
+		OnDial:  n.reachability.Contacted, OnEvent: n.directEvent, Registerer: n.cfg.Registerer,
 	})
 }
 
@@ -112,8 +110,3 @@ func (n *Node) paths() []DirectPath {
 	}
 	return out
 }
-
-// observeEvery is how often we see to it that somebody sees us over every
-// transport that we listen on: NATs forget TCP mappings after hours, UDP ones
-// are kept alive by QUIC.
-const observeEvery = 5 * time.Second

@@ -202,6 +202,11 @@ func (n *Node) keepsRelay(id peer.ID) bool {
 	if slices.ContainsFunc(bootstrapPeers(n.cfg), func(b peer.AddrInfo) bool { return b.ID == id }) {
 		return true
 	}
+	return n.relaysForUs(id)
+}
+
+// relaysForUs reports whether we hold a reservation at a peer.
+func (n *Node) relaysForUs(id peer.ID) bool {
 	if n.autorelay == nil {
 		return false
 	}

@@ -162,6 +162,7 @@ func (n *Node) Start(ctx context.Context) error {
 	}
 	if n.upgrader != nil {
 		part("direct", n.upgrader.Run)
+		part("witnesses", n.keepWitnesses)
 	}
 	part("foreign relays", n.sweepForeign)
 	part("bootstrap", n.bootstrap)
