@@ -9,6 +9,7 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
 
+	"github.com/causeway-p2p/causeway/portmap"
 	"github.com/causeway-p2p/causeway/reachability"
 )
 
@@ -26,11 +27,10 @@ type Netcheck struct {
 	// Reachability is the verdict with its evidence.
 	Reachability reachability.Verdict `json:"reachability"`
 
-	// Kind is what the node is behind, and Ease the same in plain words. NAT
-	// has what it is derived from.
-	Kind Kind             `json:"kind"`
-	Ease string           `json:"ease"`
-	NAT  reachability.NAT `json:"nat"`
+	// Kind is what the node is behind, and Ease the same in plain words. What
+	// it is derived from is the verdict's NAT.
+	Kind Kind   `json:"kind"`
+	Ease string `json:"ease"`
 
 	// UDP gets out of this network, and answers come back.
 	UDP reachability.Fact `json:"udp"`
@@ -40,6 +40,8 @@ type Netcheck struct {
 	CaptivePortal reachability.Fact `json:"captive_portal"`
 	// Only443: relays answer on TCP port 443 and on no other.
 	Only443 reachability.Fact `json:"only_443"`
+	// PortMapping is what the router lets in; missing where it is not asked.
+	PortMapping *portmap.Status `json:"port_mapping,omitempty"`
 
 	// Relays are how far the relays are that we hold or were told of, and the
 	// peers that we join through.
@@ -58,12 +60,13 @@ func (n *Node) Netcheck(ctx context.Context) Netcheck {
 		Time: time.Now(), Relays: []RelayRTT{},
 		Reachability: reachability.Verdict{
 			Reachability: reachability.Unknown, IPv4: reachability.Unknown, IPv6: reachability.Unknown,
-			Because: "the node is not running", Addrs: []reachability.AddrVerdict{},
-		},
-		NAT: reachability.NAT{
-			UDP:        reachability.Translation{Mapping: reachability.NotKnown, Filtering: reachability.NotKnown},
-			TCP:        reachability.Translation{Mapping: reachability.NotKnown, Filtering: reachability.NotKnown},
-			UDPBlocked: reachability.NotTold, Hairpin: reachability.NotTold,
+			Confidence: reachability.NoEvidence, Because: "the node is not running",
+			NAT: reachability.NAT{
+				UDP:        reachability.Translation{Mapping: reachability.NotKnown, Filtering: reachability.NotKnown},
+				TCP:        reachability.Translation{Mapping: reachability.NotKnown, Filtering: reachability.NotKnown},
+				UDPBlocked: reachability.NotTold, Hairpin: reachability.NotTold,
+			},
+			Transports: []reachability.TransportVerdict{}, Addrs: []reachability.AddrVerdict{},
 		},
 		UDP: reachability.NotTold, IPv6: reachability.NotTold,
 		CaptivePortal: reachability.NotTold, Only443: reachability.NotTold,
@@ -90,6 +93,10 @@ func (n *Node) measure(ctx context.Context, r *Netcheck) {
 	r.Reachability = n.reachability.Verdict()
 	r.Reachable = n.Reachable()
 	r.UDP = n.udpWorks()
+	if n.mapper != nil {
+		ps := n.mapper.Status()
+		r.PortMapping = &ps
+	}
 	r.IPv6 = n.hasIPv6()
 }
 
@@ -130,20 +137,20 @@ func familyOf(a ma.Multiaddr) (v4, v6 bool) {
 func (r *Netcheck) conclude() {
 	r.Settled = Settled(r.Reachability)
 	if r.UDP == reachability.NotTold {
-		r.UDP = not(r.NAT.UDPBlocked)
+		r.UDP = not(r.Reachability.NAT.UDPBlocked)
 	}
 	if r.UDP == reachability.Yes {
 		r.Only443 = reachability.No
 	}
 	r.Kind = r.kind()
 	r.Ease = r.Kind.Ease()
-	r.Peers = outlook(r.Kind, kindOf(r.NAT.TCP))
+	r.Peers = outlook(r.Kind, kindOf(r.Reachability.NAT.TCP))
 	r.Headline = r.headline()
 }
 
 // Settled reports whether a verdict rests on more than one server's word.
 func Settled(v reachability.Verdict) bool {
-	return !v.Weak && v.Reachability != reachability.Unknown
+	return v.Confidence == reachability.Strong || v.Confidence == reachability.Proven
 }
 
 func not(f reachability.Fact) reachability.Fact {
@@ -157,15 +164,16 @@ func not(f reachability.Fact) reachability.Fact {
 }
 
 // kind is what the node is behind. The NAT's own behaviour counts more than
-// the verdict, which an address-restricted NAT can make too good.
+// the verdict, which an address-restricted NAT makes too good while no stranger
+// has tried.
 func (r *Netcheck) kind() Kind {
-	udp := kindOf(r.NAT.UDP)
+	v, udp := r.Reachability, kindOf(r.Reachability.NAT.UDP)
 	switch {
 	case r.Only443 == reachability.Yes:
 		return KindOnly443
 	case r.UDP == reachability.No:
 		return KindUDPBlocked
-	case r.Reachability.Reachability == reachability.Public && (udp == KindUnknown || r.Reachability.IPv4 == reachability.Public):
+	case v.Reachability == reachability.Public && !v.Insured && (udp == KindUnknown || v.IPv4 == reachability.Public):
 		return KindPublic
 	}
 	return udp
@@ -178,6 +186,8 @@ func (r *Netcheck) headline() string {
 		return "A captive portal is in the way: open a web page in a browser and sign in."
 	case v.Reachability == reachability.Public && v.IPv4 == reachability.Private:
 		return "Others can dial this node over IPv6. Those who have only IPv4 need a relay."
+	case v.Reachability == reachability.Public && v.Insured && !v.Weak:
+		return "Others that this node has talked to can dial it. No stranger got through yet, so it keeps a relay."
 	case v.Reachability == reachability.Public && v.Weak:
 		return "Others can dial this node, by one server's word so far."
 	case v.Reachability == reachability.Public:

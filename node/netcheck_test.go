@@ -36,7 +36,7 @@ func TestNetcheckBehindNAT(t *testing.T) {
 		a := w.behind("a", testnet.PortRestricted(), Config{})
 		await(t, a, "circuit addresses", func(e AddrsChanged) bool { return e.Circuits > 0 })
 		await(t, a, "a verdict", func(e ReachabilityChanged) bool {
-			return !e.Verdict.Weak && e.Verdict.Reachability == reachability.Private
+			return Settled(e.Verdict) && e.Verdict.Reachability == reachability.Private
 		})
 		r := a.Netcheck(t.Context())
 		if !r.Settled || !r.Reachable || !strings.HasPrefix(r.Headline, "Others reach this node through a relay.") {
@@ -77,13 +77,16 @@ func TestHeadline(t *testing.T) {
 		{"portal", Netcheck{CaptivePortal: yes}, KindUnknown, "A captive portal"},
 		{"public", Netcheck{Reachability: reachability.Verdict{Reachability: public, IPv4: public}}, KindPublic, "Others can dial this node."},
 		{"weak", Netcheck{Reachability: reachability.Verdict{Reachability: public, IPv4: public, Weak: true}}, KindPublic, "Others can dial this node, by one"},
+		{"no stranger yet", Netcheck{Reachability: reachability.Verdict{
+			Reachability: public, IPv4: public, Insured: true,
+			NAT: reachability.NAT{UDP: reachability.Translation{Mapping: reachability.EndpointIndependent, Filtering: reachability.AddressDependent}},
+		}}, KindAddressRestricted, "Others that this node has talked to can dial it."},
 		{"IPv6", Netcheck{
-			Reachability: reachability.Verdict{Reachability: public, IPv4: private, IPv6: public},
-			NAT:          reachability.NAT{UDP: easy},
+			Reachability: reachability.Verdict{Reachability: public, IPv4: private, IPv6: public, NAT: reachability.NAT{UDP: easy}},
 		}, KindPortRestricted, "Others can dial this node over IPv6."},
-		{"easy", Netcheck{Reachable: true, NAT: reachability.NAT{UDP: easy}}, KindPortRestricted, "Others reach this node through a relay. Its NAT is easy"},
-		{"hard", Netcheck{Reachable: true, NAT: reachability.NAT{UDP: hard}}, KindSymmetric, "Others reach this node through a relay. Its NAT is hard"},
-		{"blocked", Netcheck{Reachable: true, NAT: reachability.NAT{UDPBlocked: yes}}, KindUDPBlocked, "Others reach this node through a relay. UDP is blocked"},
+		{"easy", Netcheck{Reachable: true, Reachability: reachability.Verdict{NAT: reachability.NAT{UDP: easy}}}, KindPortRestricted, "Others reach this node through a relay. Its NAT is easy"},
+		{"hard", Netcheck{Reachable: true, Reachability: reachability.Verdict{NAT: reachability.NAT{UDP: hard}}}, KindSymmetric, "Others reach this node through a relay. Its NAT is hard"},
+		{"blocked", Netcheck{Reachable: true, Reachability: reachability.Verdict{NAT: reachability.NAT{UDPBlocked: yes}}}, KindUDPBlocked, "Others reach this node through a relay. UDP is blocked"},
 		{"443", Netcheck{Reachable: true, Only443: yes}, KindOnly443, "Others reach this node through a relay. Only TCP port 443"},
 		{"no relay", Netcheck{Reachability: reachability.Verdict{Reachability: private}}, KindUnknown, "Others cannot dial this node, and it has no relay."},
 	} {

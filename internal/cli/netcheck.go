@@ -40,26 +40,47 @@ func section(b *strings.Builder, title string, lines []Line) {
 	}
 }
 
-// ReachLines are the verdict: in all, per family, and per address.
+// ReachLines are the verdict in all, per family and transport, and the evidence
+// per address.
 func ReachLines(r node.Netcheck) []Line {
 	v := r.Reachability
-	sure := ""
-	if v.Weak && v.Reachability != reachability.Unknown {
-		sure = " (one server's word so far)"
-	}
 	lines := []Line{
-		{"verdict", fmt.Sprintf("%s: %s%s", v.Reachability, v.Because, sure)},
+		{"verdict", fmt.Sprintf("%s: %s", sure(v.Reachability, v.Confidence, v.Proven), v.Because)},
 		{"IPv4", string(v.IPv4)},
 		{"IPv6", string(v.IPv6)},
 	}
+	for _, t := range v.Transports {
+		lines = append(lines, Line{transportNames[t.Transport] + familyNames[t.Family], sure(t.Reachability, t.Confidence, t.Proven)})
+	}
 	for _, a := range v.Addrs {
-		lines = append(lines, Line{a.Addr, fmt.Sprintf("%s (%s; %d dialled it, %d could not)", a.Reachability, a.Source, a.DialledBy, a.FailedBy)})
+		lines = append(lines, Line{a.Addr, fmt.Sprintf("%s (%s; %d dialled it, %d could not)", sure(a.Reachability, a.Confidence, a.Proven), a.Source, a.DialledBy, a.FailedBy)})
 	}
 	return lines
 }
 
+var (
+	transportNames = map[string]string{"quic": "QUIC", "tcp": "TCP", "ws": "WebSocket", "webtransport": "WebTransport", "webrtc": "WebRTC"}
+	familyNames    = map[string]string{"ip4": " over IPv4", "ip6": " over IPv6"}
+)
+
+// sure says what is so, and how sure that is.
+func sure(r reachability.Reachability, c reachability.Confidence, proven bool) string {
+	switch {
+	case r == reachability.Unknown:
+		return string(r)
+	case r == reachability.Public && proven:
+		return "public, also for strangers"
+	case c == reachability.Hint:
+		return string(r) + ", by a hint"
+	case c == reachability.Weak:
+		return string(r) + ", by one server's word"
+	}
+	return string(r)
+}
+
 // NetworkLines are the network's own ways.
 func NetworkLines(r node.Netcheck) []Line {
+	nat := r.Reachability.NAT
 	lines := []Line{
 		{"NAT", natText(r)},
 		{"UDP", said(r.UDP, "works", "blocked")},
@@ -67,7 +88,7 @@ func NetworkLines(r node.Netcheck) []Line {
 	for _, t := range []struct {
 		name string
 		is   reachability.Translation
-	}{{"over UDP", r.NAT.UDP}, {"over TCP", r.NAT.TCP}} {
+	}{{"over UDP", nat.UDP}, {"over TCP", nat.TCP}} {
 		if t.is.Mapping == reachability.NotKnown && t.is.Filtering == reachability.NotKnown {
 			continue
 		}
@@ -77,9 +98,12 @@ func NetworkLines(r node.Netcheck) []Line {
 		}
 		lines = append(lines, Line{t.name, text})
 	}
+	if r.PortMapping != nil {
+		lines = append(lines, Line{"port mapping", r.PortMapping.Text})
+	}
 	return append(
 		lines,
-		Line{"hairpin", said(r.NAT.Hairpin, "yes", "no")},
+		Line{"hairpin", said(nat.Hairpin, "yes", "no")},
 		Line{"IPv6", said(r.IPv6, "yes", "no public address")},
 		Line{"captive portal", said(r.CaptivePortal, "yes: open a web page and sign in", "no")},
 		Line{"TCP 443 only", said(r.Only443, "yes", "no")},
@@ -151,7 +175,13 @@ func NetcheckChanges(old, now node.Netcheck) (changed []Line) {
 }
 
 func watched(r node.Netcheck) []Line {
-	return append(append([]Line{{"answer", r.Headline}}, ReachLines(r)[:3]...), NetworkLines(r)...)
+	return append(append([]Line{{"answer", r.Headline}}, verdictLines(r)...), NetworkLines(r)...)
+}
+
+// verdictLines are ReachLines without the evidence, which grows with every
+// probe.
+func verdictLines(r node.Netcheck) []Line {
+	return ReachLines(r)[:3+len(r.Reachability.Transports)]
 }
 
 // Duration prints a round trip time with as many digits as it deserves.

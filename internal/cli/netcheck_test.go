@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/causeway-p2p/causeway/node"
+	"github.com/causeway-p2p/causeway/portmap"
 	"github.com/causeway-p2p/causeway/reachability"
 )
 
@@ -14,21 +15,26 @@ func aNetcheck() node.Netcheck {
 		Headline: "Others reach this node through a relay. Its NAT is easy: most peers get a direct path within a second.",
 		Reachability: reachability.Verdict{
 			Reachability: reachability.Private, IPv4: reachability.Private, IPv6: reachability.Unknown,
-			Because: "2 of 2 servers could not dial 11.0.0.2:4001 over QUIC",
+			Confidence: reachability.Proven,
+			Because:    "2 of 2 servers could not dial 11.0.0.2:4001 over QUIC",
+			NAT: reachability.NAT{
+				UDP: reachability.Translation{
+					Mapping: reachability.EndpointIndependent, Filtering: reachability.AddressAndPortDependent,
+					External: []string{"11.0.0.2:4001"},
+				},
+				TCP:     reachability.Translation{Mapping: reachability.NotKnown, Filtering: reachability.NotKnown},
+				Hairpin: reachability.No,
+			},
+			Transports: []reachability.TransportVerdict{
+				{Family: "ip4", Transport: "quic", Reachability: reachability.Private, Confidence: reachability.Weak},
+			},
 			Addrs: []reachability.AddrVerdict{
-				{Addr: "/ip4/11.0.0.2/udp/4001/quic-v1", Reachability: reachability.Private, Source: "observed", FailedBy: 2},
+				{Addr: "/ip4/11.0.0.2/udp/4001/quic-v1", Reachability: reachability.Private, Confidence: reachability.Weak, Source: "observed", FailedBy: 2},
 			},
 		},
 		Kind: node.KindPortRestricted, Ease: "easy",
-		NAT: reachability.NAT{
-			UDP: reachability.Translation{
-				Mapping: reachability.EndpointIndependent, Filtering: reachability.AddressAndPortDependent,
-				External: []string{"11.0.0.2:4001"},
-			},
-			TCP:     reachability.Translation{Mapping: reachability.NotKnown, Filtering: reachability.NotKnown},
-			Hairpin: reachability.No,
-		},
-		UDP: reachability.Yes, IPv6: reachability.No, CaptivePortal: reachability.No, Only443: reachability.No,
+		PortMapping: &portmap.Status{Text: "the router 192.168.1.1 maps UDP 4001 at 11.0.0.2 (PCP)"},
+		UDP:         reachability.Yes, IPv6: reachability.No, CaptivePortal: reachability.No, Only443: reachability.No,
 		Relays: []node.RelayRTT{
 			{ID: "12D3KooWA", Role: "reserved", RTT: 40 * time.Millisecond, How: "echo", Path: "quic"},
 			{ID: "12D3KooWB", Role: "bootstrap"},
@@ -47,12 +53,14 @@ can others reach me
   verdict                         private: 2 of 2 servers could not dial 11.0.0.2:4001 over QUIC
   IPv4                            private
   IPv6                            unknown
-  /ip4/11.0.0.2/udp/4001/quic-v1  private (observed; 0 dialled it, 2 could not)
+  QUIC over IPv4                  private, by one server's word
+  /ip4/11.0.0.2/udp/4001/quic-v1  private, by one server's word (observed; 0 dialled it, 2 could not)
 
 what is in the way
   NAT             easy (port-restricted)
   UDP             works
   over UDP        mapping endpoint-independent, filtering address-and-port-dependent; seen as 11.0.0.2:4001
+  port mapping    the router 192.168.1.1 maps UDP 4001 at 11.0.0.2 (PCP)
   hairpin         no
   IPv6            no public address
   captive portal  no
@@ -81,7 +89,7 @@ func TestNetcheckChanges(t *testing.T) {
 	if c := NetcheckChanges(old, now); len(c) != 0 {
 		t.Errorf("nothing but measurements changed: got %v", c)
 	}
-	now.NAT.Hairpin, now.Headline = reachability.Yes, "Others can dial this node."
+	now.Reachability.NAT.Hairpin, now.Headline = reachability.Yes, "Others can dial this node."
 	c := NetcheckChanges(old, now)
 	if len(c) != 2 || c[0] != (Line{"answer", now.Headline}) || c[1] != (Line{"hairpin", "yes"}) {
 		t.Errorf("got %v, want the answer and the hairpin", c)
