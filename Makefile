@@ -4,7 +4,7 @@ GO      ?= go
 TOOL     = $(GO) tool -modfile=tools/go.mod
 PROTOS   = $(shell find . -name '*.proto')
 
-.PHONY: help build test race natlab interop lint fmt generate generated tidy vuln bench demo check fuzz soak bench-relay
+.PHONY: help build test race natlab interop lint fmt generate generated tidy vuln bench demo check fuzz soak bench-relay bench-nat
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -51,6 +51,9 @@ bench: ## stock go-libp2p and ours side by side, and whether ours holds its boun
 
 bench-relay: ## the same for the relay in full, with its bounds as they are (12 minutes)
 	$(GO) run ./bench/relay --check
+
+bench-nat: ## direct paths through every pair of NATs, stock's nodes and ours, kept in docs/nat-matrix.md (needs root)
+	$(GO) run ./bench/nat --check --markdown docs/nat-matrix.md
 
 demo: ## the story in one process
 	$(GO) run ./examples/quickstart
