@@ -173,6 +173,9 @@ func writeStatus(w io.Writer, s node.Status, now time.Time) error {
 	}
 	row("reachable", "%s", reach)
 	row("reachability", "%s: %s", s.Reachability.Reachability, s.Reachability.Because)
+	if s.PortMapping != nil {
+		row("port mapping", "%s", s.PortMapping.Text)
+	}
 	for i, a := range s.Addrs {
 		name := "addresses"
 		if i > 0 {
@@ -183,6 +186,7 @@ func writeStatus(w io.Writer, s node.Status, now time.Time) error {
 	if s.AutoRelay != nil {
 		writeRelays(row, *s.AutoRelay, now)
 	}
+	writePaths(row, s.Paths, now)
 	if r := s.Relay; r != nil {
 		serving := "not serving"
 		if r.Serving {
