@@ -8,11 +8,14 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p"
+	"github.com/libp2p/go-libp2p/core/connmgr"
+	"github.com/libp2p/go-libp2p/core/control"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/p2p/protocol/autonatv2"
 	ma "github.com/multiformats/go-multiaddr"
 
+	"github.com/causeway-p2p/causeway/reachability"
 	"github.com/causeway-p2p/causeway/stranger"
 	"github.com/causeway-p2p/causeway/testnet"
 )
@@ -92,6 +95,56 @@ func TestStrangers(t *testing.T) {
 				synctest.Wait()
 				if !errors.Is(err, c.want) || (from != nil) != (c.want == nil) {
 					t.Errorf("got %v and a dial-back from %v, want %v", err, from, c.want)
+				}
+			})
+		})
+	}
+}
+
+// knows keeps a node from meeting everybody, as it would not in a large network.
+type knows struct {
+	connmgr.ConnectionGater
+	peers map[peer.ID]bool
+}
+
+func (k knows) InterceptPeerDial(p peer.ID) bool                 { return k.peers[p] }
+func (k knows) InterceptAddrDial(p peer.ID, _ ma.Multiaddr) bool { return k.peers[p] }
+func (k knows) InterceptAccept(network.ConnMultiaddrs) bool      { return true }
+func (k knows) InterceptSecured(network.Direction, peer.ID, network.ConnMultiaddrs) bool {
+	return true
+}
+
+func (k knows) InterceptUpgraded(network.Conn) (bool, control.DisconnectReason) { return true, 0 }
+
+// TestVerdictByStrangers: servers that a node talks to find it public behind
+// either box, and strangers tell them apart.
+func TestVerdictByStrangers(t *testing.T) {
+	for name, c := range map[string]struct {
+		nat  testnet.NATConfig
+		want reachability.Reachability
+	}{
+		"full cone":          {testnet.FullCone(), reachability.Public},
+		"address-restricted": {testnet.AddressRestricted(), reachability.Private},
+	} {
+		t.Run(name, func(t *testing.T) {
+			simulate(t, func(t *testing.T, w *world) {
+				peers := map[peer.ID]bool{w.bootstrap().ID(): true}
+				for i, r := range w.relays(4) {
+					peers[r.ID()] = i < 2
+				}
+				n := w.behind("client", c.nat, Config{Libp2p: []libp2p.Option{libp2p.ConnectionGater(knows{peers: peers})}})
+				began := time.Now()
+				told := func() bool {
+					v := n.reachability.Verdict()
+					return v.Proven || v.Reachability == reachability.Private
+				}
+				for !told() && time.Since(began) < time.Minute {
+					time.Sleep(100 * time.Millisecond)
+				}
+				v := n.reachability.Verdict()
+				t.Logf("%s after %v: %s", v.Reachability, time.Since(began), v.Because)
+				if v.Reachability != c.want || !told() {
+					t.Errorf("%s, want %s: %s", v.Reachability, c.want, v.Because)
 				}
 			})
 		})

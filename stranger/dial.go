@@ -23,7 +23,7 @@ const (
 	dialDelay = time.Second
 	// dialTimeout bounds all that we do at the address. Who can be dialled
 	// takes some round trips.
-	dialTimeout = 5 * time.Second
+	dialTimeout = 4 * time.Second
 )
 
 // dial serves a Dial: we are the third node.
