@@ -126,6 +126,15 @@ func shown(direct, announce, circuits []ma.Multiaddr, v reachability.Verdict) []
 		}
 		out = append(out, m)
 	}
+	// What go-libp2p's manager does not put in, for it knows no more than
+	// that the host is not to serve others (v0.51, addrs_manager.go,
+	// getDialableAddrs): an address that somebody reached us at.
+	for _, av := range v.Addrs {
+		m, err := ma.NewMultiaddr(av.Addr)
+		if err == nil && av.Reachability == reachability.Public && len(announce) == 0 && v.Insured && !ma.Contains(out, m) {
+			out = append(out, m)
+		}
+	}
 	for _, c := range circuits {
 		if v.NeedsCircuit(c) {
 			out = append(out, c)

@@ -62,7 +62,8 @@ func (t *Tracker) updateOwnAddrs(now time.Time) {
 			continue
 		}
 		c := newCandidate(addr, src, now)
-		c.next = now.Add(t.gone[key].wait(now))
+		wait := t.gone[key].wait(now)
+		c.next, c.cameBack = now.Add(wait), wait > 0
 		t.addrs[key] = c
 	}
 	for key, c := range t.addrs {
@@ -180,8 +181,8 @@ func (t *Tracker) observe(ev event.EvtPeerIdentificationCompleted, now time.Time
 	if len(c.observers) < maxWitnesses {
 		wasTrusted := c.trusted()
 		c.observers[ev.Peer] = now
-		if !wasTrusted && c.trusted() && c.reachable != Public {
-			c.next = now // other servers may be asked now
+		if !wasTrusted && c.trusted() {
+			c.hasten(now) // other servers may be asked now
 		}
 	}
 	t.replaceStale(c)

@@ -39,6 +39,7 @@ type candidate struct {
 	reachable Reachability
 	settled   bool // public by more than one server's word: see publicPatience
 	failures  int  // in a row
+	cameBack  bool // it went away lately, and is left alone for a while
 	declines  int  // in a row
 	// renewed is when the network changed: what was found before counts only
 	// until something is found again.
@@ -155,7 +156,7 @@ func (c *candidate) record(r result, others bool, now time.Time) {
 		}
 		return
 	}
-	c.declines = 0
+	c.declines, c.cameBack = 0, false
 	c.remember(r, now)
 	if r.outcome == dialled {
 		c.failures = 0
@@ -252,6 +253,14 @@ func (c *candidate) pause(others bool) time.Duration {
 		return confirmOther
 	}
 	return confirmSame
+}
+
+// hasten brings the next probe forward if one server at most has judged the
+// address, and there is another one now.
+func (c *candidate) hasten(now time.Time) {
+	if d, f := c.tally(); d+f < 2 && c.declines == 0 && c.next.After(now.Add(confirmOther)) && !c.cameBack {
+		c.next = now.Add(confirmOther)
+	}
 }
 
 func (c *candidate) remember(r result, now time.Time) {

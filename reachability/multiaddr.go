@@ -26,9 +26,13 @@ func families(a ma.Multiaddr) (v4, v6 bool) {
 
 // transportOf names what is spoken at an address.
 func transportOf(a ma.Multiaddr) string {
-	transport := "tcp"
+	transport := ""
 	for _, c := range a {
 		switch c.Protocol().Code {
+		case ma.P_TCP:
+			transport = "tcp"
+		case ma.P_CIRCUIT:
+			return "" // of the relay
 		case ma.P_QUIC_V1:
 			transport = "quic"
 		case ma.P_WS, ma.P_WSS:
@@ -37,8 +41,6 @@ func transportOf(a ma.Multiaddr) string {
 			transport = "webtransport"
 		case ma.P_WEBRTC_DIRECT:
 			transport = "webrtc"
-		case ma.P_P2P:
-			return transport
 		}
 	}
 	return transport

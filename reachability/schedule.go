@@ -56,6 +56,10 @@ func (t *Tracker) updateServer(p peer.ID) {
 	if connected && err == nil && len(protos) > 0 {
 		if t.servers[p] == nil {
 			t.servers[p] = &server{doors: make(map[string]struct{})}
+			now := time.Now()
+			for _, c := range t.addrs {
+				c.hasten(now)
+			}
 		}
 		return
 	}
