@@ -186,7 +186,9 @@ func (r *Netcheck) headline() string {
 		return "A captive portal is in the way: open a web page in a browser and sign in."
 	case v.Reachability == reachability.Public && v.IPv4 == reachability.Private:
 		return "Others can dial this node over IPv6. Those who have only IPv4 need a relay."
-	case v.Reachability == reachability.Public && v.Insured && !v.Weak:
+	case v.Reachability == reachability.Public && v.Insured && v.Weak:
+		return "A server that this node talks to can dial it. Whether strangers can is not known yet, so it keeps a relay."
+	case v.Reachability == reachability.Public && v.Insured:
 		return "Others that this node has talked to can dial it. No stranger got through yet, so it keeps a relay."
 	case v.Reachability == reachability.Public && v.Weak:
 		return "Others can dial this node, by one server's word so far."

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"time"
 
@@ -13,12 +14,17 @@ import (
 
 	"github.com/causeway-p2p/causeway/internal/cli"
 	"github.com/causeway-p2p/causeway/node"
+	"github.com/causeway-p2p/causeway/portmap"
+	"github.com/causeway-p2p/causeway/reachability"
 )
 
 const (
 	// netcheckWait is how long a verdict may take that rests on more than one
 	// server's word.
 	netcheckWait = 10 * time.Second
+	// settleMore is how long after that the transports and the router are
+	// waited for that have not answered, and settleLook how often one looks.
+	settleMore, settleLook = 3 * time.Second, 100 * time.Millisecond
 	// watchEvery is how often --watch looks when nothing has happened, and
 	// watchGap the least time between two looks, since events come in bursts.
 	watchEvery, watchGap = 30 * time.Second, 2 * time.Second
@@ -66,10 +72,14 @@ starts one for as long as it takes. It exits 0 whatever it finds.`,
 
 // first waits for a verdict and prints the report.
 func (c *netcheck) first(ctx context.Context) (node.Netcheck, error) {
-	if err := c.settle(ctx); err != nil {
+	err := c.settle(ctx)
+	if err != nil {
 		return node.Netcheck{}, err
 	}
 	r, err := c.Netcheck(ctx)
+	if ctx.Err() != nil {
+		return r, errors.New("interrupted")
+	}
 	if err != nil {
 		return r, err
 	}
@@ -82,36 +92,58 @@ func (c *netcheck) first(ctx context.Context) (node.Netcheck, error) {
 }
 
 // settle shows what happens until the verdict is settled or the time is over.
+// What is then still being looked at gets a moment more.
 func (c *netcheck) settle(ctx context.Context) error {
-	if settled, err := c.settled(ctx); settled || err != nil {
-		return err
-	}
-	waiting, cancel := context.WithTimeout(ctx, c.wait)
+	ctx, cancel := context.WithTimeout(ctx, c.wait)
+	var shown sync.WaitGroup
+	defer shown.Wait()
 	defer cancel()
-	var failed error
-	err := c.Events(waiting, func(e node.EventRecord) bool {
-		if c.own != nil { // what happened to a running peer long ago is no progress
-			cli.PrintLine(c.progress, e.Time, e.Text)
-		}
-		if e.Event != node.EventName(node.ReachabilityChanged{}) {
-			return true
-		}
-		var settled bool
-		settled, failed = c.settled(ctx)
-		return !settled && failed == nil
-	})
-	if failed != nil {
-		return failed
+	if c.own != nil { // what happened to a running peer long ago is no progress
+		shown.Go(func() { c.show(ctx) })
 	}
-	if waiting.Err() != nil {
-		return ctx.Err()
+	look := time.NewTicker(settleLook)
+	defer look.Stop()
+	var settled time.Time
+	for {
+		s, err := c.Status(ctx)
+		if ctx.Err() != nil {
+			return nil // the time is over; the report says what is known
+		}
+		if err != nil {
+			return err
+		}
+		if settled.IsZero() && node.Settled(s.Reachability) {
+			settled = time.Now()
+		}
+		if !settled.IsZero() && (!pending(s) || time.Since(settled) > settleMore) {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+		case <-look.C:
+		}
 	}
-	return err
 }
 
-func (c *netcheck) settled(ctx context.Context) (bool, error) {
-	s, err := c.Status(ctx)
-	return node.Settled(s.Reachability), err
+// show prints events until ctx ends.
+func (c *netcheck) show(ctx context.Context) {
+	err := c.Events(ctx, func(e node.EventRecord) bool {
+		if ctx.Err() == nil {
+			cli.PrintLine(c.progress, e.Time, e.Text)
+		}
+		return true
+	})
+	if err != nil && ctx.Err() == nil {
+		fmt.Fprintln(c.progress, "no more progress is shown:", err)
+	}
+}
+
+// pending reports whether a transport has no verdict yet, or the router none.
+func pending(s node.Status) bool {
+	return s.PortMapping != nil && s.PortMapping.State == portmap.Searching ||
+		slices.ContainsFunc(s.Reachability.Transports, func(t reachability.TransportVerdict) bool {
+			return t.Reachability == reachability.Unknown
+		})
 }
 
 // follow prints what changes: a line for each, or a JSON report.
