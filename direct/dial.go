@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"syscall"
-	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -28,28 +26,11 @@ var errNoTransport = errors.New("no transport for it")
 // swarm.
 func (a *attempt) dial(ctx context.Context, to ma.Multiaddr, as role) {
 	a.dials.Go(func() {
-		err := a.u.dial(ctx, to, a.peer, as, nil)
-		for range portTries {
-			if !errors.Is(err, syscall.EADDRNOTAVAIL) && !errors.Is(err, syscall.EADDRINUSE) {
-				break
-			}
-			if a.wait(ctx, portPause) || ctx.Err() != nil {
-				return
-			}
-			err = a.u.dial(ctx, to, a.peer, as, nil)
-		}
-		if err != nil && ctx.Err() == nil {
-			log.Debug("dial failed", "peer", a.peer, "addr", to, "reason", err)
+		if err := a.u.dial(ctx, to, a.peer, as, nil); err != nil && ctx.Err() == nil {
+			log.Debug("dial failed", "peer", a.peer, "addr", to, "reason", err.Error())
 		}
 	})
 }
-
-// A TCP dial that has just been given up may hold its ports for a moment
-// longer: it is tried again so often, so soon.
-const (
-	portTries = 4
-	portPause = 4 * time.Millisecond
-)
 
 // dial dials one address, whatever connections to the peer there are, and hands
 // the connection to the swarm.
@@ -94,6 +75,7 @@ type early struct {
 
 type earlyDial struct {
 	cancel context.CancelFunc
+	done   chan struct{}
 	far    bool // TCP stands, and the handshakes are under way
 	udp    bool
 }
@@ -114,26 +96,25 @@ func (a *attempt) early(where []ma.Multiaddr) *early {
 
 func (e *early) dial(a *attempt, to ma.Multiaddr, udp bool) {
 	ctx, cancel := context.WithCancel(a.ctx)
-	d := &earlyDial{cancel: cancel, udp: udp}
+	d := &earlyDial{cancel: cancel, udp: udp, done: make(chan struct{})}
 	e.mu.Lock()
 	e.pending[d] = struct{}{}
 	e.mu.Unlock()
 	progress := make(chan transport.DialUpdate, 1)
 	a.dials.Go(func() {
-		done := make(chan struct{})
-		go func() {
-			select {
-			case <-progress:
-				e.mu.Lock()
-				d.far = true
-				e.mu.Unlock()
-			case <-done:
-			}
-		}()
-		defer close(done)
+		select {
+		case <-progress:
+			e.mu.Lock()
+			d.far = true
+			e.mu.Unlock()
+		case <-d.done:
+		}
+	})
+	a.dials.Go(func() {
+		defer close(d.done)
 		defer cancel()
 		if err := a.u.dial(ctx, to, a.peer, client, progress); err != nil && ctx.Err() == nil {
-			log.Debug("direct dial failed", "peer", a.peer, "addr", to, "reason", err)
+			log.Debug("direct dial failed", "peer", a.peer, "addr", to, "reason", err.Error())
 		}
 		e.mu.Lock()
 		delete(e.pending, d)
@@ -141,15 +122,22 @@ func (e *early) dial(a *attempt, to ma.Multiaddr, udp bool) {
 	})
 }
 
-// settle ends the TCP dials of which nothing is known yet: they hold the very
-// ports that the hole punch needs.
+// settle ends the TCP dials of which nothing is known yet, and waits for it:
+// they hold the very ports that the hole punch needs, and go-libp2p takes any
+// other port without a word where those are taken (v0.51,
+// p2p/net/reuseport/reuseport.go).
 func (e *early) settle() {
 	e.mu.Lock()
-	defer e.mu.Unlock()
+	var ended []*earlyDial
 	for d := range e.pending {
 		if !d.udp && !d.far {
 			d.cancel()
+			ended = append(ended, d)
 		}
+	}
+	e.mu.Unlock()
+	for _, d := range ended {
+		<-d.done // at once: connect ends with its context
 	}
 }
 
