@@ -104,6 +104,7 @@ func (c *netcheck) settle(ctx context.Context) error {
 	look := time.NewTicker(settleLook)
 	defer look.Stop()
 	var settled time.Time
+	told := c.own != nil
 	for {
 		s, err := c.Status(ctx)
 		if ctx.Err() != nil {
@@ -112,8 +113,13 @@ func (c *netcheck) settle(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if settled.IsZero() && node.Settled(s.Reachability) {
+		switch {
+		case !settled.IsZero():
+		case node.Settled(s.Reachability):
 			settled = time.Now()
+		case !told:
+			told = true
+			fmt.Fprintf(c.progress, "the running peer has no verdict yet that two servers agree on; waiting up to %v\n", c.wait)
 		}
 		if !settled.IsZero() && (!pending(s) || time.Since(settled) > settleMore) {
 			return nil
