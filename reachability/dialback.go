@@ -14,6 +14,7 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/protocol/autonatv2/pb"
 	"github.com/libp2p/go-msgio/pbio"
 	ma "github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
 )
 
 // The client side of AutoNAT v2 (github.com/libp2p/specs/blob/master/autonat/autonat-v2.md).
@@ -323,7 +324,8 @@ func (c *dialBackClient) handleDialBack(s network.Stream) {
 		return
 	}
 	a := arrival{came: true, crossed: !q.in(s.Conn().LocalMultiaddr())}
-	if ip, ok := remoteIP(s.Conn()); ok {
+	// A neighbour on the LAN comes in past the box.
+	if ip, ok := remoteIP(s.Conn()); ok && manet.IsPublicAddr(s.Conn().RemoteMultiaddr()) {
 		a.stranger = c.contacts.stranger(ip, s.Conn().Stat().Opened, time.Now())
 	}
 	select {

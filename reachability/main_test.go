@@ -38,10 +38,10 @@ func simulate(t *testing.T, f func(t *testing.T, n *testnet.Net)) {
 
 // start starts a host as package node does (node/host.go): no reachability of
 // go-libp2p's own. If server, its AutoNAT v2 server runs.
-func start(t *testing.T, m *testnet.Host, server bool) host.Host {
+func start(t *testing.T, m *testnet.Host, server bool, more ...libp2p.Option) host.Host {
 	t.Helper()
 	var nat *autonatv2.AutoNAT
-	h, err := libp2p.New(
+	h, err := libp2p.New(append(more,
 		m.Transport(), libp2p.ListenAddrs(m.ListenAddr(port)),
 		libp2p.ResourceManager(&network.NullResourceManager{}),
 		libp2p.DisableMetrics(),
@@ -52,7 +52,7 @@ func start(t *testing.T, m *testnet.Host, server bool) host.Host {
 			return nil
 		})),
 		libp2p.ForceReachabilityPublic(),
-	)
+	)...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,8 +88,14 @@ type subject struct {
 
 func track(t *testing.T, h host.Host, announced ...ma.Multiaddr) *subject {
 	t.Helper()
-	s := &subject{Host: h, begun: time.Now(), changed: make(chan struct{})}
-	tr, err := New(Config{Host: h, Announced: announced, OnChange: s.note})
+	return trackWith(t, Config{Host: h, Announced: announced})
+}
+
+func trackWith(t *testing.T, cfg Config) *subject {
+	t.Helper()
+	s := &subject{Host: cfg.Host, begun: time.Now(), changed: make(chan struct{})}
+	cfg.OnChange = s.note
+	tr, err := New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -149,6 +155,18 @@ func (s *subject) ever(r Reachability) bool {
 		}
 	}
 	return false
+}
+
+// turns counts how often the answer, not the evidence, became another.
+func (s *subject) turns() (n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i, v := range s.verdicts {
+		if i > 0 && v.Reachability != s.verdicts[i-1].Reachability {
+			n++
+		}
+	}
+	return n
 }
 
 // request is what a scripted server was asked.
