@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"reflect"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -85,20 +86,36 @@ func TestCounts(t *testing.T) {
 
 // fake is a system in virtual time.
 type fake struct {
+	hint  chan struct{}
+	tells error // if not nil, it does not
+
+	mu     sync.Mutex // guards the fields below
 	state  snapshot
 	broken error
 	ahead  time.Duration // of the wall clock
-	hint   chan struct{}
-	tells  error // if not nil, it does not
 	got    []Change
 	at     []time.Duration
+}
+
+func (f *fake) set(change func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	change()
 }
 
 func (f *fake) start(t *testing.T) {
 	began := time.Now()
 	w := watcher{
-		read:   func() (snapshot, error) { return f.state, f.broken },
-		clocks: func() (time.Time, time.Duration) { return time.Now().Round(0).Add(f.ahead), time.Since(began) },
+		read: func() (snapshot, error) {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			return f.state, f.broken
+		},
+		clocks: func() (time.Time, time.Duration) {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			return time.Now().Round(0).Add(f.ahead), time.Since(began)
+		},
 	}
 	f.hint = make(chan struct{})
 	hints := func(ctx context.Context, hinted chan<- struct{}) error {
@@ -121,8 +138,7 @@ func (f *fake) start(t *testing.T) {
 	done := make(chan error)
 	go func() {
 		done <- w.run(ctx, hints, func(c Change) {
-			f.got = append(f.got, c)
-			f.at = append(f.at, time.Since(began))
+			f.set(func() { f.got, f.at = append(f.got, c), append(f.at, time.Since(began)) })
 		})
 	}()
 	t.Cleanup(func() {
@@ -136,7 +152,7 @@ func (f *fake) start(t *testing.T) {
 
 // become changes the state and says so.
 func (f *fake) become(s snapshot) {
-	f.state = s
+	f.set(func() { f.state = s })
 	f.hint <- struct{}{}
 	synctest.Wait()
 }
@@ -144,6 +160,8 @@ func (f *fake) become(s snapshot) {
 func (f *fake) expect(t *testing.T, want ...Change) {
 	t.Helper()
 	synctest.Wait()
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	if !reflect.DeepEqual(f.got, want) {
 		t.Errorf("got %v, want %v", f.got, want)
 	}
@@ -169,6 +187,7 @@ func TestRoaming(t *testing.T) {
 		time.Sleep(100 * time.Millisecond)
 		f.become(state(viaHome, "10.0.0.7"))
 		time.Sleep(settle)
+		synctest.Wait()
 		if len(f.at) != 1 || f.at[0] != time.Minute+time.Second+settle {
 			t.Errorf("told at %v, want %v after it began", f.at, settle)
 		}
@@ -182,10 +201,10 @@ func TestRoaming(t *testing.T) {
 		f.expect(t, Change{Added: ips("10.0.0.8")}, Change{Removed: ips("10.0.0.7")})
 
 		// A moment in which nothing can be read is no change.
-		f.broken = errors.New("out of memory")
+		f.set(func() { f.broken = errors.New("out of memory") })
 		f.become(state(viaHome))
 		time.Sleep(time.Second)
-		f.broken = nil
+		f.set(func() { f.broken = nil })
 		f.expect(t)
 		f.become(state(viaHome))
 		time.Sleep(time.Second)
@@ -197,14 +216,14 @@ func TestSleep(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{state: state(viaHome, "192.168.1.10")}
 		f.start(t)
-		f.ahead += slept // a clock that was corrected
+		f.set(func() { f.ahead += slept }) // a clock that was corrected
 		time.Sleep(time.Minute)
-		f.ahead -= time.Hour
+		f.set(func() { f.ahead -= time.Hour })
 		time.Sleep(time.Minute)
 		f.expect(t)
 
-		f.ahead += 3 * time.Hour
-		f.state = state(viaHome, "192.168.1.11") // the kernel's word comes later
+		f.set(func() { f.ahead += 3 * time.Hour })
+		f.set(func() { f.state = state(viaHome, "192.168.1.11") }) // the kernel's word comes later
 		time.Sleep(tick)
 		f.expect(t, Change{Added: ips("192.168.1.11"), Removed: ips("192.168.1.10"), Slept: 3 * time.Hour})
 		f.become(f.state)
@@ -218,7 +237,7 @@ func TestPolling(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{state: state(viaHome, "192.168.1.10"), tells: errors.ErrUnsupported}
 		f.start(t)
-		f.state = state(viaHome)
+		f.set(func() { f.state = state(viaHome) })
 		time.Sleep(tick)
 		f.expect(t, Change{Removed: ips("192.168.1.10")})
 		time.Sleep(time.Minute)

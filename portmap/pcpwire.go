@@ -115,7 +115,7 @@ func parsePCP(b []byte) (a pcpAnswer, err error) {
 		return a, nil
 	}
 	if len(b) < pcpHeader+pcpMap {
-		return a, errNotPCP
+		return pcpAnswer{}, errNotPCP
 	}
 	b = b[pcpHeader:]
 	copy(a.mapping.nonce[:], b)
