@@ -111,11 +111,20 @@ func chance(own, overTCP, other Kind) Chance {
 		return ChanceRelay
 	case other == KindUDPBlocked:
 		// Nothing is known of its NAT for TCP; most keep the mapping.
-		return natPair(firstKnown(overTCP, own), KindPortRestricted)
+		return overTCPOnly(natPair(firstKnown(overTCP, own), KindPortRestricted))
 	case own == KindUDPBlocked:
-		return natPair(overTCP, other)
+		return overTCPOnly(natPair(overTCP, other))
 	}
 	return natPair(own, other)
+}
+
+// overTCPOnly: ports are guessed with UDP packets only. Hundreds of TCP
+// handshakes would look like an attack, and NATs remember each for minutes.
+func overTCPOnly(c Chance) Chance {
+	if c == ChanceSometimes {
+		return ChanceRelay
+	}
+	return c
 }
 
 // firstKnown is the first kind that is known.

@@ -132,27 +132,33 @@ func (n *Node) probeRelays(ctx context.Context) ([]RelayRTT, reachability.Fact) 
 	return rtts, only443(slices.Concat(tried...))
 }
 
-// probeRelay makes an echo over a connection that stands; without one, it
-// connects to the TCP ports.
+// probeRelay makes an echo over a connection that stands. It connects to the
+// TCP ports if there is none, or if all run over port 443, which may be the only
+// one that gets out.
 func (n *Node) probeRelay(ctx context.Context, id peer.ID, out *RelayRTT, tried *[]tcpResult) {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
+	all443 := true
 	for _, c := range n.host.Network().ConnsToPeer(id) {
-		if port, ok := directTCPPort(c); ok {
+		port, ok := directTCPPort(c)
+		if ok {
 			*tried = append(*tried, tcpResult{port: port, ok: true})
 		}
+		all443 = all443 && port == 443
 	}
 	if n.host.Network().Connectedness(id) == network.Connected {
 		if rtt, path, err := pingOver(ctx, n.host, id); err == nil {
 			out.RTT, out.How, out.Path = rtt, "echo", path.Transport
-			return
 		}
 	}
-	if len(n.cfg.Transports) > 0 {
-		return // not for the kernel to dial
+	if len(n.cfg.Transports) > 0 || out.RTT > 0 && !all443 {
+		return // simulated, or there is nothing to find out
 	}
 	results := connectAll(ctx, n.tcpAddrs(id))
 	*tried = append(*tried, results...)
+	if out.RTT > 0 {
+		return
+	}
 	for _, r := range results {
 		if r.ok && (out.RTT == 0 || r.took < out.RTT) {
 			out.RTT, out.How, out.Path = r.took, "tcp connect", "tcp"
