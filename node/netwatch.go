@@ -27,7 +27,9 @@ func (n *Node) networkChanged(c netwatch.Change) {
 	if n.upgrader != nil {
 		n.upgrader.Changed()
 	}
-	if n.autorelay != nil {
+	// What stands is not touched by an address that came besides, as docker
+	// makes them all day.
+	if besides := len(c.Removed) == 0 && !c.Route && !c.Link && c.Slept == 0; n.autorelay != nil && !besides {
 		n.autorelay.Refresh()
 	}
 	n.events.emit(NetworkChanged{At: now(), Change: c, Closed: dead})

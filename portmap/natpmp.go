@@ -17,12 +17,20 @@ type natPMP struct {
 	epoch  epoch
 }
 
+// searchPatience bounds the search for one: two tries, at 0 and 250 ms. The
+// client cannot be interrupted, and a node that is closed waits for it.
+const searchPatience = 750 * time.Millisecond
+
 func findNATPMP(ctx context.Context, r route, found chan<- gateway) {
-	g := &natPMP{at: r.gateway, client: natpmp.NewClientWithTimeout(r.gateway.AsSlice(), patience)}
+	if ctx.Err() != nil {
+		return
+	}
+	g := &natPMP{at: r.gateway, client: natpmp.NewClientWithTimeout(r.gateway.AsSlice(), searchPatience)}
 	if _, err := g.external(); err != nil {
 		log.Debug("no answer", "method", NATPMP, "gateway", r.gateway, "err", err)
 		return
 	}
+	g.client = natpmp.NewClientWithTimeout(r.gateway.AsSlice(), patience)
 	offer(ctx, found, g)
 }
 
