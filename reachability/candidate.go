@@ -39,6 +39,7 @@ type candidate struct {
 	reachable Reachability
 	settled   bool // public by more than one server's word: see publicPatience
 	failures  int  // in a row
+	outvoted  int  // words in a row with the majority against it
 	cameBack  bool // it went away lately, and is left alone for a while
 	declines  int  // in a row
 	// renewed is when the network changed: what was found before counts only
@@ -123,9 +124,13 @@ func (c *candidate) leads(other *candidate) bool {
 }
 
 const (
-	// publicPatience is the number of failures in a row that turn a settled
-	// reachable address unreachable: one lost packet must not stop a relay.
+	// publicPatience is the number of failures in a row, or of words with the
+	// majority against it, that turn a settled reachable address unreachable:
+	// one lost packet must not stop a relay.
 	publicPatience = 3
+	// quorum is how many servers are to agree, if there are as many: two
+	// liars of five are heard out before the others.
+	quorum = 3
 
 	recheckDoubt    = 5 * time.Second  // a reachable address failed: ask again at once
 	confirmOther    = time.Second      // ask a second server
@@ -207,6 +212,9 @@ func (c *candidate) decide(others bool) {
 		return // the operator's word
 	}
 	d, f := c.tally()
+	if c.outvoted++; f <= d {
+		c.outvoted = 0
+	}
 	if d == 0 && f > 0 {
 		c.filtered = false // nobody gets through
 	}
@@ -224,9 +232,9 @@ func (c *candidate) decide(others bool) {
 		return
 	case proven, d > f, d > 0 && d == f && c.reachable == Unknown, d > 0 && d == f && !others && c.failures == 0:
 		c.reachable = Public
-		c.settled = c.settled || d >= 2 || proven
+		c.settled = c.settled || d >= quorum || d >= 2 && !others || proven
 	case f > d && c.reachable == Public:
-		if f == 1 && heard == 0 || c.failures < publicPatience && (c.settled || f < 2) {
+		if f == 1 && heard == 0 || c.failures < publicPatience && c.outvoted < publicPatience && (c.settled || f < 2) {
 			return
 		}
 		c.reachable, c.settled, c.proof = Private, false, time.Time{}
@@ -242,12 +250,14 @@ func (c *candidate) pause(others bool) time.Duration {
 	switch {
 	case c.reachable == Public && c.failures > 0 && (c.settled || !others):
 		return recheckDoubt
+	case others && max(d, f) < quorum:
+		return confirmOther
 	case c.reachable == Public && d >= 2 && d > f:
 		if c.source == fromObserved || c.source == fromMapped {
 			return recheckInsecure
 		}
 		return recheckPublic
-	case c.reachable == Private && f >= 2 && (d == 0 || !others):
+	case c.reachable == Private && f >= 2:
 		return recheckPrivate
 	case others:
 		return confirmOther
@@ -255,10 +265,10 @@ func (c *candidate) pause(others bool) time.Duration {
 	return confirmSame
 }
 
-// hasten brings the next probe forward if one server at most has judged the
-// address, and there is another one now.
+// hasten brings the next probe forward if there are fewer than quorum servers
+// that agree, and there is another one now.
 func (c *candidate) hasten(now time.Time) {
-	if d, f := c.tally(); d+f < 2 && c.declines == 0 && c.next.After(now.Add(confirmOther)) && !c.cameBack {
+	if d, f := c.tally(); max(d, f) < quorum && c.declines == 0 && c.next.After(now.Add(confirmOther)) && !c.cameBack {
 		c.next = now.Add(confirmOther)
 	}
 }
@@ -308,7 +318,7 @@ func (c *candidate) tally() (dialledBy, failedBy int) {
 // renew makes what was found so far old news: the network has changed.
 func (c *candidate) renew(now time.Time) {
 	c.renewed, c.next = now, now
-	c.settled, c.failures, c.declines = false, 0, 0
+	c.settled, c.failures, c.outvoted, c.declines = false, 0, 0, 0
 	c.stranger = strangers{}
 }
 

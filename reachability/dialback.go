@@ -46,7 +46,6 @@ type result struct {
 	outcome  outcome
 	why      string
 	stranger bool // the dial-back came from a host that is none of our contacts
-	refused  bool // the server has no room for more requests of ours
 	late     bool // a word came before
 	last     bool // the server is done with the request
 }
@@ -194,7 +193,7 @@ func (c *dialBackClient) follow(ctx context.Context, arrived <-chan arrival, ans
 				say(r)
 				return
 			case a.outcome != dialled:
-				r.outcome, r.why, r.refused, r.last = a.outcome, a.why, a.refused, true
+				r.outcome, r.why, r.last = a.outcome, a.why, true
 				say(r)
 				return
 			}
@@ -232,7 +231,6 @@ func (c *dialBackClient) follow(ctx context.Context, arrived <-chan arrival, ans
 type answer struct {
 	outcome outcome
 	why     string
-	refused bool // for want of room
 }
 
 // readAnswer reads the server's side of the conversation, and pays for the
@@ -272,8 +270,6 @@ func judge(resp *pb.DialResponse) answer {
 	switch {
 	case resp == nil:
 		return answer{outcome: declined, why: "unexpected message instead of a dial response"}
-	case resp.GetStatus() == pb.DialResponse_E_REQUEST_REJECTED:
-		return answer{outcome: declined, why: "the server has no room for more requests", refused: true}
 	case resp.GetStatus() != pb.DialResponse_OK:
 		return answer{outcome: declined, why: "server says " + resp.GetStatus().String()}
 	case resp.GetAddrIdx() != 0:

@@ -14,15 +14,13 @@ type server struct {
 	inFlight int
 	doors    map[string]struct{} // of what is in flight
 	recent   []time.Time         // requests of the last minute
-	limited  bool                // it refused more than fewPerServer at once
 }
 
 const (
-	// fewPerServer is what every server takes at once: go-libp2p's refuses
-	// more (autonatv2/options.go). One that refuses costs a round trip and is
-	// remembered, so that others are asked all at once.
-	fewPerServer = 2
-	maxPerServer = 6
+	// maxPerServer bounds the requests in flight at one server; go-libp2p's
+	// server refuses more than 2 (autonatv2/options.go), and one that dials
+	// into the void is in flight there for 5 s.
+	maxPerServer = 2
 	// maxPerMinute stays below the 12 requests a minute that go-libp2p's
 	// server grants one peer.
 	maxPerMinute = 10
@@ -32,11 +30,7 @@ const (
 
 func (s *server) available(now time.Time) bool {
 	s.recent = slices.DeleteFunc(s.recent, func(at time.Time) bool { return now.Sub(at) > time.Minute })
-	most := maxPerServer
-	if s.limited {
-		most = fewPerServer
-	}
-	return s.inFlight < most && len(s.recent) < maxPerMinute
+	return s.inFlight < maxPerServer && len(s.recent) < maxPerMinute
 }
 
 // updateServer adds or removes p as an AutoNAT v2 server and as one who has
@@ -74,6 +68,7 @@ func (t *Tracker) updateServer(p peer.ID) {
 // we hear of a moment later.
 func (t *Tracker) startProbes(ctx context.Context, now time.Time) {
 	all := t.byUrgency()
+	slices.SortStableFunc(all, func(a, b *candidate) int { return min(len(a.outcomes), 1) - min(len(b.outcomes), 1) })
 	for _, c := range all {
 		if len(c.asking) > 0 || now.Before(c.next) || !c.probeable() || t.led(c, all) {
 			continue
@@ -184,11 +179,6 @@ func (t *Tracker) record(r result, now time.Time) {
 
 func (t *Tracker) recordServer(r result, now time.Time) {
 	s := t.servers[r.server]
-	if s != nil && r.refused && s.inFlight > fewPerServer {
-		s.limited = true // that was one too many
-		s.recent = s.recent[:max(0, len(s.recent)-1)]
-		r.outcome = crossed
-	}
 	if s != nil && r.last {
 		s.inFlight--
 		delete(s.doors, r.door)
