@@ -41,6 +41,20 @@ func TestNeighbours(t *testing.T) {
 	}
 	first, _ = b.pingUntil(a, "an answer from a neighbour", node.Path.Direct)
 	c.done("b reaches a", "%s, %v", first.path, first.rtt)
+
+	// The control: one that keeps quiet is not found.
+	quiet := install(t, nat.Host("quiet"), bin)
+	quiet.start("up", "--json", "--network", "lab", "--bootstrap", bootstrap, "--mdns=false")
+	quiet.line(0, `"event":"addrs_changed"`)
+	r, err := a.machine.Run(t.Context(), nil, bin, "ping", quiet.id, "-c", "1", "-t", "2s", "--data-dir", a.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.done("a does not reach quiet", "%s", r.Stderr)
+	if r.Code != 1 {
+		t.Errorf("ping to one without mDNS: exit code %d, want 1; %s", r.Code, r.Stdout)
+	}
+
 	for _, p := range []*program{a, b} {
 		if st := p.status(); st.RoutingTable > 1 {
 			t.Errorf("%s has %d DHT peers, want the other at most: there is nobody else", p.machine.Name(), st.RoutingTable)
