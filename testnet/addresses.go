@@ -19,6 +19,14 @@ func (n *Net) publicAddrLocked() netip.Addr {
 	return netip.AddrFrom4([4]byte{first, byte(second), byte(host >> 8), byte(host)})
 }
 
+// publicAddr6Locked returns the next public IPv6 address, each in a /48 of its
+// own in 3fff::/20, the documentation space of RFC 9637 that manet.IsPublicAddr
+// takes for public.
+func (n *Net) publicAddr6Locked() netip.Addr {
+	i := len(n.hosts) + 1
+	return netip.AddrFrom16([16]byte{0x3f, 0xff, byte(i >> 16 & 0xf), byte(i >> 8), byte(i), 15: 1})
+}
+
 // sharedAddrLocked returns the next address of 100.64.0.0/10, the space between
 // a carrier's box and its customers' (RFC 6598).
 func (n *Net) sharedAddrLocked() netip.Addr {

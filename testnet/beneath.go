@@ -28,7 +28,7 @@ func (s *Sockets) Open() (net.PacketConn, error) { return s.host.ListenPacket(0)
 // Send sends from the socket that listens on the port.
 func (s *Sockets) Send(b []byte, to netip.AddrPort) error {
 	s.host.net.mu.Lock()
-	from := s.host.sockets[s.port]
+	from := s.host.sockets[netip.AddrPortFrom(s.host.ip, s.port)]
 	s.host.net.mu.Unlock()
 	if from == nil {
 		return &net.OpError{Op: "write", Net: "udp4", Addr: net.UDPAddrFromAddrPort(to), Err: os.NewSyscallError("sendto", syscall.EBADF)}

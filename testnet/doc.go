@@ -1,7 +1,9 @@
 // Package testnet is a simulated internet inside one process: machines with
 // public-looking addresses, NAT boxes in front of some of them, latency, loss,
 // bandwidth, and switches that break things. It carries UDP, and with
-// [Host.Transport] any libp2p host speaks QUIC over it unchanged.
+// [Host.Transport] any libp2p host speaks QUIC over it unchanged. Every machine
+// has an IPv6 address as well, which no box is in the way of, and on demand a
+// stateful firewall in front of it ([Host.Firewall6]).
 //
 //	net := testnet.New(testnet.Config{Latency: 25 * time.Millisecond})
 //	defer net.Close()
@@ -63,6 +65,6 @@
 //
 // # What it does not do
 //
-// No IPv6, TCP, ICMP, fragmentation, path MTU or UPnP; the link from a NAT box
+// No TCP, ICMP, fragmentation, path MTU or UPnP; the link from a NAT box
 // to the machines behind it takes no time. A port nobody listens on is silent.
 package testnet

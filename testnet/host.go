@@ -18,18 +18,19 @@ const (
 	lastEphemeral  = 60999
 )
 
-// Host is a machine: one address, and the sockets on it.
+// Host is a machine: an address of each family, and the sockets on it.
 type Host struct {
 	net     *Net
 	name    string
-	ip      netip.Addr
+	ip, ip6 netip.Addr
 	segment *segment
 
 	// guarded by Net.mu
 	dice         *rand.Rand
 	ports        *rand.Rand
 	up, down     line
-	sockets      map[uint16]*socket
+	sockets      map[netip.AddrPort]*socket
+	firewall     *firewall // in front of IPv6; nil: none
 	killed       bool
 	dropIncoming bool
 	dropOutgoing bool
@@ -40,14 +41,16 @@ func (n *Net) addHostLocked(name string, on *segment, ip netip.Addr) *Host {
 		net:     n,
 		name:    name,
 		ip:      ip,
+		ip6:     n.publicAddr6Locked(),
 		segment: on,
 		dice:    n.random("loss", ip),
 		ports:   n.random("port", ip),
 		up:      line{bitsPerSecond: n.cfg.Bandwidth},
 		down:    line{bitsPerSecond: n.cfg.Bandwidth},
-		sockets: make(map[uint16]*socket),
+		sockets: make(map[netip.AddrPort]*socket),
 	}
 	on.nodes[ip] = h
+	n.internet.nodes[h.ip6] = h
 	n.hosts = append(n.hosts, h)
 	return h
 }
@@ -80,14 +83,18 @@ func (h *Host) ListenAddr(port int) ma.Multiaddr {
 // ListenPacket opens a UDP socket; port 0 takes a free ephemeral port. The
 // error wraps syscall.EADDRINUSE if the port is taken.
 func (h *Host) ListenPacket(port int) (net.PacketConn, error) {
-	s, err := h.listen(port)
+	return h.listenOn(h.ip, port)
+}
+
+func (h *Host) listenOn(ip netip.Addr, port int) (net.PacketConn, error) {
+	s, err := h.listen(ip, port)
 	if err != nil {
-		return nil, &net.OpError{Op: "listen", Net: "udp4", Addr: &net.UDPAddr{IP: h.ip.AsSlice(), Port: port}, Err: err}
+		return nil, &net.OpError{Op: "listen", Net: udpOf(ip), Addr: &net.UDPAddr{IP: ip.AsSlice(), Port: port}, Err: err}
 	}
 	return s, nil
 }
 
-func (h *Host) listen(port int) (*socket, error) {
+func (h *Host) listen(ip netip.Addr, port int) (*socket, error) {
 	if port < 0 || port > 65535 {
 		return nil, os.NewSyscallError("bind", syscall.EINVAL)
 	}
@@ -97,18 +104,19 @@ func (h *Host) listen(port int) (*socket, error) {
 		return nil, net.ErrClosed
 	}
 	if port == 0 {
-		free := func(port uint16) bool { return h.sockets[port] == nil }
+		free := func(port uint16) bool { return h.sockets[netip.AddrPortFrom(ip, port)] == nil }
 		chosen, ok := pickPort(h.ports, firstEphemeral, lastEphemeral, free)
 		if !ok {
 			return nil, os.NewSyscallError("bind", syscall.EADDRINUSE)
 		}
 		port = int(chosen)
 	}
-	if h.sockets[uint16(port)] != nil {
+	local := netip.AddrPortFrom(ip, uint16(port))
+	if h.sockets[local] != nil {
 		return nil, os.NewSyscallError("bind", syscall.EADDRINUSE)
 	}
-	s := newSocket(h, uint16(port))
-	h.sockets[uint16(port)] = s
+	s := newSocket(h, local)
+	h.sockets[local] = s
 	return s, nil
 }
 
@@ -172,6 +180,9 @@ func (h *Host) arriveLocked(now time.Time, p packet) {
 	case n.cuts[[2]*Host{p.origin, h}]:
 		n.drops[DropCut]++
 		return
+	case !h.firewall.admits(now, p):
+		n.drops[DropFiltered]++
+		return
 	}
 	through, ok := h.down.reserve(now, p.bits())
 	switch {
@@ -186,7 +197,7 @@ func (h *Host) arriveLocked(now time.Time, p packet) {
 
 // deliverLocked puts a packet into the receive buffer of its socket.
 func (h *Host) deliverLocked(p packet) {
-	s := h.sockets[p.dst.Port()]
+	s := h.sockets[p.dst]
 	switch {
 	case h.killed: // while the packet was in its downlink
 		h.net.drops[DropKilled]++

@@ -90,8 +90,8 @@ type Net struct {
 
 // segment is one broadcast domain: the internet, or the LAN of a NAT box.
 type segment struct {
-	nodes   map[netip.Addr]node
-	gateway *NAT // nil on the internet
+	nodes   map[netip.Addr]node // of the internet: with the IPv6 addresses of all machines
+	gateway *NAT                // nil on the internet
 }
 
 // node is what can own an address: a machine, or the outside of a NAT box.

@@ -36,10 +36,10 @@ type socket struct {
 
 var _ net.PacketConn = (*socket)(nil)
 
-func newSocket(h *Host, port uint16) *socket {
+func newSocket(h *Host, local netip.AddrPort) *socket {
 	return &socket{
 		host:   h,
-		local:  netip.AddrPortFrom(h.ip, port),
+		local:  local,
 		ready:  make(chan struct{}, 1),
 		closed: make(chan struct{}),
 		moved:  make(chan struct{}),
@@ -137,7 +137,7 @@ func (s *socket) WriteTo(b []byte, to net.Addr) (int, error) {
 		return 0, s.opError("write", net.ErrClosed)
 	case !deadline.IsZero() && !time.Now().Before(deadline):
 		return 0, s.opError("write", os.ErrDeadlineExceeded)
-	case !dst.Addr().Is4() || dst.Addr().IsUnspecified() || dst.Port() == 0:
+	case dst.Addr().Is4() != s.local.Addr().Is4() || dst.Addr().IsUnspecified() || dst.Port() == 0:
 		return 0, s.opError("write", os.NewSyscallError("sendto", syscall.EINVAL))
 	case len(b) > maxPayload:
 		return 0, s.opError("write", os.NewSyscallError("sendto", syscall.EMSGSIZE))
@@ -159,7 +159,7 @@ func (s *socket) Close() error {
 	s.isClosed = true
 	s.queue = nil
 	close(s.closed)
-	delete(h.sockets, s.local.Port())
+	delete(h.sockets, s.local)
 	return nil
 }
 
@@ -205,5 +205,5 @@ func (s *socket) SetReadBuffer(int) error { return nil }
 func (s *socket) SetWriteBuffer(int) error { return nil }
 
 func (s *socket) opError(op string, err error) error {
-	return &net.OpError{Op: op, Net: "udp4", Source: s.LocalAddr(), Err: err}
+	return &net.OpError{Op: op, Net: udpOf(s.local.Addr()), Source: s.LocalAddr(), Err: err}
 }

@@ -95,6 +95,15 @@ func (n *Net) departLocked(h *Host, p packet) (departs time.Time, _ packet, on *
 		n.drops[DropLinkFull]++
 		return now, p, nil, false
 	}
+	if p.dst.Addr().Is6() {
+		// No box translates IPv6: all machines are on the internet.
+		h.firewall.sent(now, p)
+		if _, here := n.internet.nodes[p.dst.Addr()]; !here {
+			n.drops[DropNoRoute]++
+			return now, p, nil, false
+		}
+		return n.rollLocked(h, departs, p, n.internet)
+	}
 	on = h.segment
 	for {
 		if _, here := on.nodes[p.dst.Addr()]; here {
@@ -110,11 +119,15 @@ func (n *Net) departLocked(h *Host, p packet) (departs time.Time, _ packet, on *
 		}
 		on = box.outside
 	}
-	// The dice come last, so that a packet the boxes refuse anyway does not
-	// shift the fate of later ones.
+	return n.rollLocked(h, departs, p, on)
+}
+
+// rollLocked lets the dice decide. They come last, so that a packet the boxes
+// refuse anyway does not shift the fate of later ones.
+func (n *Net) rollLocked(h *Host, departs time.Time, p packet, on *segment) (time.Time, packet, *segment, bool) {
 	if n.cfg.Loss > 0 && h.dice.Float64() < n.cfg.Loss {
 		n.drops[DropLoss]++
-		return now, p, nil, false
+		return departs, p, nil, false
 	}
 	return departs, p, on, true
 }

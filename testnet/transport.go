@@ -71,20 +71,28 @@ func (h *Host) newTransport(
 }
 
 // listenUDP is net.ListenUDP on the machine.
-func (h *Host) listenUDP(_ string, laddr *net.UDPAddr) (net.PacketConn, error) {
+func (h *Host) listenUDP(network string, laddr *net.UDPAddr) (net.PacketConn, error) {
 	ip := laddr.AddrPort().Addr().Unmap()
-	if !ip.IsUnspecified() && ip != h.ip {
-		return nil, &net.OpError{Op: "listen", Net: "udp4", Addr: laddr, Err: os.NewSyscallError("bind", syscall.EADDRNOTAVAIL)}
+	own := h.ip
+	if network == "udp6" {
+		own = h.ip6
 	}
-	return h.ListenPacket(laddr.Port)
+	if !ip.IsUnspecified() && ip != own {
+		return nil, &net.OpError{Op: "listen", Net: network, Addr: laddr, Err: os.NewSyscallError("bind", syscall.EADDRNOTAVAIL)}
+	}
+	return h.listenOn(own, laddr.Port)
 }
 
-// sourceIP tells quicreuse that the machine sends from its only address. Thus
+// sourceIP tells quicreuse that the machine sends from its only address of a
+// family. Thus
 // it finds the listening socket when it dials, which hole punching and observed
 // addresses need.
 type sourceIP struct{ host *Host }
 
-func (s sourceIP) PreferredSourceIPForDestination(*net.UDPAddr) (net.IP, error) {
+func (s sourceIP) PreferredSourceIPForDestination(dst *net.UDPAddr) (net.IP, error) {
+	if dst.AddrPort().Addr().Unmap().Is6() {
+		return s.host.ip6.AsSlice(), nil
+	}
 	return s.host.ip.AsSlice(), nil
 }
 
