@@ -87,6 +87,7 @@ type pinging struct {
 	lines   *lineWriter
 	peer    peer.ID
 	events  <-chan node.Event // nil once it has closed
+	begun   bool              // there was a ping; before, nothing is between two of them
 	relayed node.Path         // of the last ping, if it was
 }
 
@@ -110,6 +111,7 @@ func (p *pinging) write(l PingLine) error {
 	if l.Error == nil && l.Path.Relayed() {
 		p.relayed = l.Path
 	}
+	p.begun = true
 	return p.lines.write(l)
 }
 
@@ -162,7 +164,7 @@ func (p *pinging) take(e node.Event, ok bool) (told bool, err error) {
 		return false, nil
 	}
 	c, is := e.(node.PathChanged)
-	if !is || c.Peer != p.peer || !c.From.Relayed() || !c.To.Direct() {
+	if !is || !p.begun || c.Peer != p.peer || !c.From.Relayed() || !c.To.Direct() {
 		return false, nil
 	}
 	p.relayed = node.Path{}

@@ -32,8 +32,9 @@ func TestUpgradeIsTold(t *testing.T) {
 		want  string
 	}{
 		{"between two pings", []step{{ping: relayed}, {event: upgrade("p")}, {ping: direct}}, "relay upgrade direct"},
-		{"during the first", []step{{event: upgrade("p")}, {ping: direct}}, "upgrade direct"},
-		{"an answer was on its way meanwhile", []step{{event: upgrade("p")}, {ping: relayed}, {ping: direct}}, "relay upgrade direct"},
+		{"before the first, so that one ping is one line", []step{{event: upgrade("p")}, {ping: direct}}, "direct"},
+		{"an answer was on its way meanwhile", []step{{ping: relayed}, {event: upgrade("p")}, {ping: relayed}, {ping: direct}}, "relay relay upgrade direct"},
+		{"an answer to the first was", []step{{event: upgrade("p")}, {ping: relayed}, {ping: direct}}, "relay upgrade direct"},
 		{"word comes late", []step{{ping: relayed}, {event: upgrade("p"), after: 20 * time.Millisecond}, {ping: direct}}, "relay upgrade direct"},
 		{"word never comes", []step{{ping: relayed}, {ping: direct}, {ping: direct}}, "relay direct direct"},
 		{"another peer's", []step{{ping: relayed}, {event: upgrade("q")}, {ping: relayed}}, "relay relay"},
@@ -113,7 +114,7 @@ func TestWaitTellsUpgradesAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		events := make(chan node.Event, 1)
 		w := httptest.NewRecorder()
-		p := pinging{lines: newLineWriter(w), peer: "p", events: events}
+		p := pinging{lines: newLineWriter(w), peer: "p", events: events, begun: true}
 		done := make(chan error, 1)
 		go func() { done <- p.wait(t.Context(), time.After(time.Hour)) }()
 		events <- node.PathChanged{Peer: "p", From: node.Path{Relay: someRelay(t)}, To: node.Path{Transport: "tcp"}, Held: 312 * time.Millisecond}
