@@ -16,9 +16,9 @@ import (
 )
 
 const (
-	// rounds is how often the other side is told to dial; roles change in the
-	// last, as DCUtR says.
-	rounds = 2
+	// rounds is how often the other side is told to dial. With a peer that is
+	// not ours, roles change in the last, as DCUtR says.
+	rounds, stockRounds = 3, 2
 	// roundWait is how long packets may take in one round, besides four round
 	// trips over the relay, with a peer of ours: it gives up as early.
 	roundWait = time.Second
@@ -86,7 +86,10 @@ func (u *Upgrader) initiate(ctx context.Context, conn network.Conn) result {
 	defer cancel()
 	last := TimedOut
 	for round := range rounds {
-		o := a.round(ctx, conn, round == rounds-1)
+		if round == stockRounds && !a.their.ours {
+			break
+		}
+		o := a.round(ctx, conn, round == stockRounds-1)
 		switch {
 		case a.there():
 			return a.result(a.way())
@@ -141,7 +144,8 @@ func (a *attempt) round(ctx context.Context, conn network.Conn, last bool) Outco
 	early := a.early(where)
 	defer early.stop()
 	a.neighbours(t.lan)
-	if err := u.sync(c, a.nat, lan); err != nil {
+	delay := a.tcpDelay()
+	if err := u.sync(c, a.nat, lan, delay); err != nil {
 		c.s.Reset()
 		return Interrupted
 	}
@@ -154,14 +158,27 @@ func (a *attempt) round(ctx context.Context, conn network.Conn, last bool) Outco
 	a.mu.Lock()
 	a.synced = true
 	a.mu.Unlock()
-	early.settle()
-	ctx, cancel := context.WithTimeout(ctx, a.patience())
+	ctx, cancel := context.WithTimeout(ctx, delay+a.patience())
 	defer cancel()
+	var tcp []ma.Multiaddr
 	for _, to := range where {
-		a.punch(ctx, to, last)
+		if _, udp, _ := plainAddr(to); udp {
+			a.punchQUIC(ctx, to)
+		} else {
+			tcp = append(tcp, to)
+		}
 	}
+	a.dials.Go(func() {
+		if a.wait(ctx, delay) || ctx.Err() != nil {
+			return
+		}
+		early.settle()
+		for _, to := range tcp {
+			a.punchTCP(ctx, to, last)
+		}
+	})
 	guessed := a.guess(ctx, where)
-	if a.wait(ctx, a.patience()) {
+	if a.wait(ctx, delay+a.patience()) {
 		return Punched
 	}
 	if guessed {
@@ -177,15 +194,23 @@ func (a *attempt) answer(ctx context.Context, t their) result {
 	defer cancel()
 	where := targets(t.addrs)
 	a.neighbours(t.lan)
-	ctx, cancelRound := context.WithTimeout(ctx, a.patience())
+	ctx, cancelRound := context.WithTimeout(ctx, t.delay+a.patience())
 	defer cancelRound()
 	for _, to := range where {
-		a.dial(ctx, to, client)
-		a.redial(ctx, to)
+		if _, udp, _ := plainAddr(to); udp {
+			a.dial(ctx, to, client)
+			a.redial(ctx, to)
+			continue
+		}
+		a.dials.Go(func() {
+			if !a.wait(ctx, t.delay) && ctx.Err() == nil {
+				a.dial(ctx, to, client)
+			}
+		})
 	}
 	guessed := a.guess(ctx, where)
 	switch {
-	case a.wait(ctx, a.patience()):
+	case a.wait(ctx, t.delay+a.patience()):
 		return a.result(a.way())
 	case guessed:
 		return a.result(MissedPorts)
@@ -195,24 +220,36 @@ func (a *attempt) answer(ctx context.Context, t their) result {
 	return a.result(TimedOut)
 }
 
-// punch dials an address as the side that began: QUIC lets the other's
-// handshake in by sending packets that mean nothing; with TCP both connect at
-// once, and we are the server above it. Where nobody can know the port that we
-// come from, nobody can dial us, and so we are the client.
-func (a *attempt) punch(ctx context.Context, to ma.Multiaddr, last bool) {
-	_, udp, _ := plainAddr(to)
-	switch {
-	case udp && a.nat.UDPMapping.unpredictable():
-		a.dial(ctx, to, client)
-		a.redial(ctx, to)
-	case udp:
-		a.dial(ctx, to, server)
-		a.redial(ctx, to)
-	case last || a.nat.TCPMapping.unpredictable():
-		a.dial(ctx, to, client)
-	default:
-		a.dial(ctx, to, server)
+// punchQUIC dials as the side that began: packets that mean nothing let the
+// other's handshake in. Where nobody can know the port that we come from, nobody
+// can dial us, and so we are the client.
+func (a *attempt) punchQUIC(ctx context.Context, to ma.Multiaddr) {
+	as := server
+	if a.nat.UDPMapping.unpredictable() {
+		as = client
 	}
+	a.dial(ctx, to, as)
+	a.redial(ctx, to)
+}
+
+// punchTCP dials as the side that began: both connect at once, and we are the
+// server above that.
+func (a *attempt) punchTCP(ctx context.Context, to ma.Multiaddr, last bool) {
+	as := server
+	if a.nat.TCPMapping.unpredictable() || last && !a.their.ours {
+		as = client
+	}
+	a.dial(ctx, to, as)
+}
+
+// tcpDelay is how much later than QUIC we both dial over TCP. The dials that do
+// not wait must have an answer by then, if they get any: one that is given up
+// in the very moment at which it gets through leaves both sides in the same role.
+func (a *attempt) tcpDelay() time.Duration {
+	if !a.their.ours {
+		return 0 // it dials at once
+	}
+	return min(max(a.rtt/2, 10*time.Millisecond), maxDelay)
 }
 
 // redial dials a QUIC address once more if nothing has come by then.

@@ -27,6 +27,8 @@ const (
 	// exchangeTimeout bounds the conversation. Its two round trips go over a
 	// relay, which may be busy.
 	exchangeTimeout = 15 * time.Second
+	// maxDelay bounds how much later TCP is dialled.
+	maxDelay = 500 * time.Millisecond
 	// maxSent bounds the addresses that we name: there is no use in more.
 	maxSent = 12
 )
@@ -36,8 +38,9 @@ type their struct {
 	addrs []ma.Multiaddr // where others see it
 	lan   []ma.Multiaddr // on its own network
 	nat   NAT
-	ours  bool // it speaks our extension
-	guess int  // how many ports it opens or tries; 0: it does not
+	ours  bool          // it speaks our extension
+	guess int           // how many ports it opens or tries; 0: it does not
+	delay time.Duration // of TCP dials, after SYNC
 }
 
 // errBroken: the other side broke the protocol.
@@ -94,6 +97,7 @@ func read(m *pb.HolePunch) their {
 	return their{
 		addrs: fromBytes(m.GetObsAddrs()), lan: fromBytes(x.GetLanAddrs()),
 		ours: x != nil, guess: int(min(x.GetGuesses(), maxGuesses)),
+		delay: min(time.Duration(x.GetTcpDelayMs())*time.Millisecond, maxDelay),
 		nat: NAT{
 			UDPMapping: fromWire(x.GetMapping()), UDPFiltering: fromWire(x.GetFiltering()),
 			TCPMapping: fromWire(x.GetTcpMapping()), UDPBlocked: x.GetUdpBlocked(),
@@ -146,9 +150,12 @@ func (u *Upgrader) agree(c *conversation, own []ma.Multiaddr, nat NAT) (t their,
 	return t, time.Since(begun), err
 }
 
-// sync tells the other side to dial as it reads this.
-func (u *Upgrader) sync(c *conversation, nat NAT, lan []ma.Multiaddr) error {
-	err := c.send(pb.HolePunch_SYNC, nil, u.about(nat, lan))
+// sync tells the other side to dial as it reads this, over TCP a moment later
+// if it is one of ours.
+func (u *Upgrader) sync(c *conversation, nat NAT, lan []ma.Multiaddr, delay time.Duration) error {
+	x := u.about(nat, lan)
+	x.TcpDelayMs = proto.Uint32(uint32(delay / time.Millisecond))
+	err := c.send(pb.HolePunch_SYNC, nil, x)
 	if err == nil {
 		err = c.s.CloseWrite()
 	}
@@ -215,6 +222,6 @@ func (u *Upgrader) answer(ctx context.Context, s network.Stream, p peer.ID) (res
 	}
 	a.rtt = time.Since(begun)
 	s.Close()
-	t.lan = sync.lan
+	t.lan, t.delay = sync.lan, sync.delay
 	return a.answer(ctx, t), true
 }

@@ -56,6 +56,9 @@ func TestDirectPaths(t *testing.T) {
 					knowsCircuit(t, w.first, b.ID())
 					time.Sleep(5 * time.Second)
 					ends := w.connectRelayed(a, b.ID())
+					if !ends.Relayed() && row.name == "full cone" {
+						return // it is public, and was dialled
+					}
 					e := next(t, b.History(timeout(t)), "the attempt to end", func(e DirectAttempt) bool { return e.Peer == a.ID() })
 					hopeless := row.name == "symmetric" && column.name == "symmetric"
 					if e.Outcome.Direct() == hopeless {

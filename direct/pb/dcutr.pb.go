@@ -212,6 +212,9 @@ type HolePunch_Causeway struct {
 	TcpMapping *HolePunch_Behavior `protobuf:"varint,5,opt,name=tcp_mapping,json=tcpMapping,enum=causeway.direct.pb.HolePunch_Behavior" json:"tcp_mapping,omitempty"`
 	// UDP does not get out of the sender's network.
 	UdpBlocked *bool `protobuf:"varint,6,opt,name=udp_blocked,json=udpBlocked" json:"udp_blocked,omitempty"`
+	// In SYNC: how many milliseconds after it the receiver is to dial over TCP,
+	// at most 500.
+	TcpDelayMs *uint32 `protobuf:"varint,7,opt,name=tcp_delay_ms,json=tcpDelayMs" json:"tcp_delay_ms,omitempty"`
 	// Addresses on the sender's own network, for a peer on the same one.
 	LanAddrs [][]byte `protobuf:"bytes,3,rep,name=lan_addrs,json=lanAddrs" json:"lan_addrs,omitempty"`
 	// How many sockets the sender opens, or how many ports it tries, should it
@@ -279,6 +282,13 @@ func (x *HolePunch_Causeway) GetUdpBlocked() bool {
 	return false
 }
 
+func (x *HolePunch_Causeway) GetTcpDelayMs() uint32 {
+	if x != nil && x.TcpDelayMs != nil {
+		return *x.TcpDelayMs
+	}
+	return 0
+}
+
 func (x *HolePunch_Causeway) GetLanAddrs() [][]byte {
 	if x != nil {
 		return x.LanAddrs
@@ -297,18 +307,20 @@ var File_direct_pb_dcutr_proto protoreflect.FileDescriptor
 
 const file_direct_pb_dcutr_proto_rawDesc = "" +
 	"\n" +
-	"\x15direct/pb/dcutr.proto\x12\x12causeway.direct.pb\"\xe4\x04\n" +
+	"\x15direct/pb/dcutr.proto\x12\x12causeway.direct.pb\"\x86\x05\n" +
 	"\tHolePunch\x126\n" +
 	"\x04type\x18\x01 \x02(\x0e2\".causeway.direct.pb.HolePunch.TypeR\x04type\x12\x1a\n" +
 	"\bObsAddrs\x18\x02 \x03(\fR\bObsAddrs\x12C\n" +
-	"\bcauseway\x18\xe9\a \x01(\v2&.causeway.direct.pb.HolePunch.CausewayR\bcauseway\x1a\xb3\x02\n" +
+	"\bcauseway\x18\xe9\a \x01(\v2&.causeway.direct.pb.HolePunch.CausewayR\bcauseway\x1a\xd5\x02\n" +
 	"\bCauseway\x12@\n" +
 	"\amapping\x18\x01 \x01(\x0e2&.causeway.direct.pb.HolePunch.BehaviorR\amapping\x12D\n" +
 	"\tfiltering\x18\x02 \x01(\x0e2&.causeway.direct.pb.HolePunch.BehaviorR\tfiltering\x12G\n" +
 	"\vtcp_mapping\x18\x05 \x01(\x0e2&.causeway.direct.pb.HolePunch.BehaviorR\n" +
 	"tcpMapping\x12\x1f\n" +
 	"\vudp_blocked\x18\x06 \x01(\bR\n" +
-	"udpBlocked\x12\x1b\n" +
+	"udpBlocked\x12 \n" +
+	"\ftcp_delay_ms\x18\a \x01(\rR\n" +
+	"tcpDelayMs\x12\x1b\n" +
 	"\tlan_addrs\x18\x03 \x03(\fR\blanAddrs\x12\x18\n" +
 	"\aguesses\x18\x04 \x01(\rR\aguesses\"\x1e\n" +
 	"\x04Type\x12\v\n" +
