@@ -76,9 +76,12 @@ func TestLiarsInTheNetwork(t *testing.T) {
 		do            func(*scripted, request)
 		liars, honest int
 	}{
-		{"say no", deny, 1, 2}, {"say no", deny, 2, 3},
-		{"never answer", mute, 1, 2}, {"never answer", mute, 2, 3},
-		{"say anything", whim, 1, 2}, {"say anything", whim, 2, 3},
+		{"say no", deny, 1, 2},
+		{"say no", deny, 2, 3},
+		{"never answer", mute, 1, 2},
+		{"never answer", mute, 2, 3},
+		{"say anything", whim, 1, 2},
+		{"say anything", whim, 2, 3},
 	} {
 		for _, nat := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%d of %d %s, behind a NAT %v", c.liars, c.liars+c.honest, c.name, nat), func(t *testing.T) {

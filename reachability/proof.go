@@ -44,6 +44,7 @@ const (
 	strangerAgain   = 2 * time.Second  // after a failure: somebody else
 	strangerNobody  = 30 * time.Second // nobody is known who could dial
 	strangerDecline = 5 * time.Minute  // so three times in a row
+	proofAge        = time.Hour        // a proof that is older is renewed
 	strangerWait    = 20 * time.Second // for the answer of one peer
 )
 
@@ -61,7 +62,7 @@ func (c *candidate) wantsStranger(now time.Time) bool {
 	if c.stranger.asking || now.Before(c.stranger.next) || c.source != fromObserved && c.source != fromMapped || !c.trusted() {
 		return false
 	}
-	return c.filtered || c.reachable == Public && (c.proof.IsZero() || c.proof.Before(c.renewed))
+	return c.filtered || c.reachable == Public && (c.proof.IsZero() || c.proof.Before(c.renewed) || now.Sub(c.proof) > proofAge)
 }
 
 // startStrangers asks for the dial-backs by strangers that are due.
@@ -147,7 +148,7 @@ func (c *dialBackClient) askStranger(ctx context.Context, s Strangers, via peer.
 	select {
 	case by = <-arrived:
 		cancel()
-		<-asked
+		err = <-asked
 	case err = <-asked:
 		// The nonce is here already or a moment away.
 		wait := time.NewTimer(time.Second)

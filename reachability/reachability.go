@@ -1,12 +1,22 @@
 // Package reachability decides whether the internet can dial this node.
 //
 // A Tracker collects the addresses at which the node might be reachable (its
-// public interface addresses, those that peers report through identify, those
-// that the operator announced), asks AutoNAT v2 servers to dial each of them
-// back, and reduces what it learns to one Verdict that carries its evidence:
+// public interface addresses, port mappings, those that peers report through
+// identify, those that the operator announced), asks AutoNAT v2 servers to dial
+// each of them back, and reduces what it learns to one Verdict that carries its
+// evidence:
 //
-//	identify, interfaces ─▶ candidates ─▶ dial-backs ─▶ reduce ─▶ Verdict
-//	                           (AutoNAT v2, github.com/libp2p/specs/autonat)
+//	identify, interfaces, ─▶ candidates ─▶ dial-backs ─▶ reduce ─▶ Verdict
+//	routers, operator            ▲       (AutoNAT v2, github.com/libp2p/specs/autonat)
+//	                             └──── strangers, who prove that anybody gets in
+//
+// A server that dials back is a host that we have talked to, and there are NATs
+// that let it in for that alone. So an address behind one is proven public only
+// when a stranger got through; until then the verdict is Insured: a relay is
+// kept (docs/design/005-proof-of-reachability.md).
+//
+// What peers see of our packets also tells what the NAT does ([Tracker.NAT]) and
+// where hole punches should go ([Tracker.Observed]).
 //
 // It is the only emitter of host reachability (event.EvtLocalReachabilityChanged),
 // so that the DHT's mode, go-libp2p's address manager and this project's own
@@ -15,11 +25,11 @@
 // It uses its own AutoNAT v2 client, because go-libp2p v0.51 asks a server at
 // most once in 2 minutes (p2p/protocol/autonatv2/autonat.go) and only verifies
 // observed addresses that four peers agree on, so that a node behind a
-// symmetric NAT never gets a verdict. AutoNAT v1 is not asked at all.
+// symmetric NAT never gets a verdict. AutoNAT v1 is asked when there is no server
+// of v2, and its word is a hint.
 //
-// What it does not do: map ports, tell NAT types apart, or notice
-// address-restricted NATs, which look public to every server that the node has
-// already talked to.
+// What it does not do: map ports, look for a hairpin, or find strangers; those
+// come from elsewhere (Config.Strangers).
 package reachability
 
 import (
