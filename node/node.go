@@ -113,8 +113,15 @@ func New(cfg Config) (*Node, error) {
 // ID returns the node's peer ID.
 func (n *Node) ID() peer.ID { return n.id }
 
-// Host returns the libp2p host, or nil before Start.
-func (n *Node) Host() host.Host { return n.host }
+// Host returns the libp2p host, or nil before Start. Its NewStream does not
+// wait for a direct connection where only a limited one exists: it fails with a
+// *LimitedError.
+func (n *Node) Host() host.Host {
+	if n.host == nil {
+		return nil
+	}
+	return frank{n.host}
+}
 
 // Relay returns the relay host, for its figures and its controls; nil before
 // Start and if the node is none.
@@ -203,7 +210,7 @@ func (n *Node) build() (err error) {
 	if err = n.advertiser.attach(n.host); err != nil {
 		return err
 	}
-	if n.dht, err = newDHT(dhtHost{n.host}, n.cfg); err != nil {
+	if n.dht, err = newDHT(dhtHost{frank{n.host}}, n.cfg); err != nil {
 		return err
 	}
 	if n.verifier, err = newVerifier(n.host, n.dht, n.cfg.UserAgent); err != nil {

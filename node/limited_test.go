@@ -1,0 +1,63 @@
+package node
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/p2p/protocol/ping"
+
+	"github.com/causeway-p2p/causeway/testnet"
+)
+
+// TestLimited: who does not want a limited connection is told at once that
+// there is no other, and a search of the DHT does not wait for one.
+func TestLimited(t *testing.T) {
+	simulate(t, func(t *testing.T, w *world) {
+		w.bootstrap()
+		w.relays(2)
+		a, b := w.pair(
+			w.net.NAT("nat a", testnet.Symmetric()).Host("a"),
+			w.net.NAT("nat b", testnet.Symmetric()).Host("b"))
+		if path := w.connectRelayed(a, b.ID()); !path.Relayed() {
+			t.Fatalf("a to b: %s, want relayed", path)
+		}
+		begun := time.Now()
+		_, err := a.Host().NewStream(t.Context(), b.ID(), ping.ID)
+		var limited *LimitedError
+		if !errors.As(err, &limited) || !errors.Is(err, network.ErrLimitedConn) || limited.Peer != b.ID() {
+			t.Errorf("a stream without leave: got %v, want a LimitedError", err)
+		}
+		if took := time.Since(begun); took > time.Millisecond {
+			t.Errorf("it took %v to say so", took)
+		}
+		s, err := a.Host().NewStream(network.WithAllowLimitedConn(t.Context(), "test"), b.ID(), ping.ID)
+		if err != nil {
+			t.Fatalf("a stream with leave: %v", err)
+		}
+		s.Reset()
+
+		// Nobody is connected to b here.
+		c := w.withSockets(w.net.NAT("nat c", testnet.Symmetric()).Host("c"))
+		await(t, c, "c to join", func(Joined) bool { return true })
+		time.Sleep(time.Second)
+		begun = time.Now()
+		info, err := c.dht.FindPeer(t.Context(), b.ID())
+		if err != nil || len(info.Addrs) == 0 {
+			t.Errorf("FindPeer: got %v, %v", info, err)
+		}
+		if took := time.Since(begun); took > 2*time.Second {
+			t.Errorf("FindPeer of a peer behind a relay took %v, want at most 2 s", took)
+		} else {
+			t.Logf("FindPeer took %v", took)
+		}
+		begun = time.Now()
+		if _, err := c.Host().NewStream(t.Context(), b.ID(), ping.ID); !errors.As(err, &limited) {
+			t.Errorf("a stream to a peer that is not connected yet: got %v, want a LimitedError", err)
+		}
+		if took := time.Since(begun); took > 2*time.Second {
+			t.Errorf("it took %v to say so", took)
+		}
+	})
+}
