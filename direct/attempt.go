@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
@@ -44,6 +45,8 @@ type attempt struct {
 	ctx    context.Context // of the dials
 	dials  sync.WaitGroup
 
+	guesses atomic.Int64 // packets sent for guessing ports
+
 	mu      sync.Mutex // guards the fields below
 	synced  bool       // the moment to dial has come
 	guessed bool       // a connection came out of guessing ports
@@ -59,12 +62,13 @@ type result struct {
 	nat     NAT
 	their   NAT
 	known   bool // they are one of ours
+	guesses int  // packets
 }
 
 func (r result) event() Event {
 	return Event{
 		Time: time.Now(), Peer: r.peer, Outcome: r.outcome, Why: explain(r.outcome, r.nat, r.their),
-		Took: r.took, Attempt: r.attempt, Ours: r.nat.kind(), Theirs: r.their.kind(),
+		Took: r.took, Guesses: r.guesses, Attempt: r.attempt, Ours: r.nat.kind(), Theirs: r.their.kind(),
 	}
 }
 
@@ -75,7 +79,7 @@ func (u *Upgrader) attempt(p peer.ID, ours bool) *attempt {
 func (a *attempt) result(o Outcome) result {
 	return result{
 		peer: a.peer, ours: a.ours, outcome: o, took: time.Since(a.begun),
-		nat: a.nat, their: a.their.nat, known: a.their.ours,
+		nat: a.nat, their: a.their.nat, known: a.their.ours, guesses: int(a.guesses.Load()),
 	}
 }
 

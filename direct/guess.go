@@ -104,9 +104,10 @@ func (a *attempt) guessPorts(ctx context.Context, seen []netip.AddrPort) {
 		}
 		fill(packet)
 		if err := a.u.cfg.Sockets.Send(packet, netip.AddrPortFrom(ip, port)); err != nil {
-			log.Debug("guess not sent", "peer", a.peer, "reason", err)
+			log.Debug("guess not sent", "peer", a.peer, "reason", err.Error())
 			return
 		}
+		a.guesses.Add(1)
 	}
 }
 
@@ -173,6 +174,7 @@ func (a *attempt) openMany(ctx context.Context, to netip.AddrPort) {
 		if _, err := s.WriteTo(packet, dst); err != nil {
 			continue
 		}
+		a.guesses.Add(1)
 		reading.Go(func() {
 			if hears(s, to) {
 				select {

@@ -9,6 +9,7 @@ import (
 type meter struct {
 	attempts *prometheus.CounterVec
 	seconds  *prometheus.HistogramVec
+	guesses  prometheus.Counter
 }
 
 func newMeter(reg prometheus.Registerer) (*meter, error) {
@@ -23,6 +24,10 @@ func newMeter(reg prometheus.Registerer) (*meter, error) {
 			Buckets: []float64{.05, .1, .2, .3, .5, 1, 2, 5, 10, 20},
 		}, []string{"outcome"}),
 	}
+	m.guesses = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "causeway_direct_guess_packets_total",
+		Help: "Packets sent to guess the ports of a symmetric NAT, or to have ours guessed.",
+	})
 	for _, o := range outcomes {
 		m.attempts.WithLabelValues(string(o), "unknown", "unknown")
 		if o.Direct() {
@@ -32,7 +37,7 @@ func newMeter(reg prometheus.Registerer) (*meter, error) {
 	if reg == nil {
 		return m, nil
 	}
-	for _, c := range []prometheus.Collector{m.attempts, m.seconds} {
+	for _, c := range []prometheus.Collector{m.attempts, m.seconds, m.guesses} {
 		if err := reg.Register(c); err != nil {
 			return nil, fmt.Errorf("direct: metrics: %w", err)
 		}
@@ -42,6 +47,7 @@ func newMeter(reg prometheus.Registerer) (*meter, error) {
 
 func (m *meter) ended(e Event) {
 	m.attempts.WithLabelValues(string(e.Outcome), e.Ours, e.Theirs).Inc()
+	m.guesses.Add(float64(e.Guesses))
 	if e.Outcome.Direct() {
 		m.seconds.WithLabelValues(string(e.Outcome)).Observe(e.Took.Seconds())
 	}

@@ -48,6 +48,9 @@ type Event struct {
 	Took time.Duration
 	// Attempt counts from 1, since the relayed connection came.
 	Attempt int
+	// Guesses is how many packets we sent to guess ports, or to have ours
+	// guessed.
+	Guesses int
 	// Ours and Theirs are the kinds of the two NATs, as far as known.
 	Ours, Theirs string
 }

@@ -45,7 +45,7 @@ func behavior(b reachability.Behavior) direct.Behavior {
 
 func (n *Node) directEvent(e direct.Event) {
 	n.events.emit(DirectAttempt{
-		At: At{e.Time}, Peer: e.Peer, Outcome: e.Outcome, Why: e.Why, Took: e.Took, Attempt: e.Attempt,
+		At: At{e.Time}, Peer: e.Peer, Outcome: e.Outcome, Why: e.Why, Took: e.Took, Attempt: e.Attempt, Guesses: e.Guesses,
 		Ours: e.Ours, Theirs: e.Theirs,
 	})
 }

@@ -148,6 +148,9 @@ type (
 		Why     string        `json:"why,omitempty"`
 		Took    time.Duration `json:"took_ns"`
 		Attempt int           `json:"attempt"`
+		// Guesses is how many packets we sent to guess ports, or to have ours
+		// guessed.
+		Guesses int `json:"guesses,omitempty"`
 		// Ours and Theirs are the kinds of the two NATs, as far as known.
 		Ours   string `json:"ours"`
 		Theirs string `json:"theirs"`

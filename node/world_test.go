@@ -41,9 +41,14 @@ func simulate(t *testing.T, f func(t *testing.T, w *world)) {
 // simulateAt takes the delay of a packet between any two machines.
 func simulateAt(t *testing.T, latency time.Duration, f func(t *testing.T, w *world)) {
 	t.Helper()
+	simulateOn(t, testnet.Config{Latency: latency}, f)
+}
+
+func simulateOn(t *testing.T, cfg testnet.Config, f func(t *testing.T, w *world)) {
+	t.Helper()
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w := &world{T: t, net: testnet.New(testnet.Config{Latency: latency}), boxes: make(map[peer.ID]*testnet.Host)}
+		w := &world{T: t, net: testnet.New(cfg), boxes: make(map[peer.ID]*testnet.Host)}
 		t.Cleanup(w.net.Close)
 		f(t, w)
 	})
