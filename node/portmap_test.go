@@ -9,6 +9,7 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/causeway-p2p/causeway/portmap"
+	"github.com/causeway-p2p/causeway/reachability"
 	"github.com/causeway-p2p/causeway/testnet"
 )
 
@@ -71,6 +72,32 @@ func TestWhoMaps(t *testing.T) {
 		}
 		if err := n.newMapper(); err != nil || (n.mapper != nil) != c.want {
 			t.Errorf("%s: got %t, %v, want %t", c.name, n.mapper != nil, err, c.want)
+		}
+	}
+}
+
+// TestMappedShown: what a router says is told to others once a server got
+// through, and not twice.
+func TestMappedShown(t *testing.T) {
+	a := newAdvertiser(Config{}, nil)
+	direct := multiaddrs("/ip4/192.168.1.10/udp/4001/quic-v1")
+	mapped := multiaddrs("/ip4/8.2.2.2/udp/4001/quic-v1", "/ip4/8.2.2.2/tcp/4001")
+	a.setMapped(mapped)
+	if got := a.addrs(direct); len(got) != 1 {
+		t.Errorf("nobody got through, and yet %v", got)
+	}
+	a.setVerdict(reachability.Verdict{
+		Reachability: reachability.Public, IPv4: reachability.Public, IPv6: reachability.Unknown,
+		Addrs: []reachability.AddrVerdict{
+			{Addr: mapped[0].String(), Reachability: reachability.Public},
+			{Addr: mapped[1].String(), Reachability: reachability.Private},
+		},
+	})
+	for _, direct := range [][]ma.Multiaddr{direct, append(multiaddrs(mapped[0].String()), direct...)} {
+		got := texts(a.addrs(direct))
+		slices.Sort(got)
+		if want := []string{direct[len(direct)-1].String(), mapped[0].String()}; !slices.Equal(got, want) {
+			t.Errorf("with %v: got %q, want %q", direct, got, want)
 		}
 	}
 }

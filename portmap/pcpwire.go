@@ -48,7 +48,7 @@ func (r pcpResult) Error() string {
 	case pcpUnsuppOpcode:
 		return "the gateway does not map ports over PCP"
 	case pcpNoResources:
-		return "the gateway has no room for more mappings"
+		return "the gateway says that it lacks resources"
 	case pcpUserExQuota:
 		return "the gateway allows this machine no more mappings"
 	case pcpAddressMismatch:

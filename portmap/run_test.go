@@ -280,7 +280,7 @@ func TestRestart(t *testing.T) {
 		// Forgotten, and it does not want to any more.
 		g.set(func() { clear(g.table); g.refuse[quic], g.refuse[tcp] = pcpNoResources, pcpNoResources })
 		r.Changed()
-		r.expect(Refused, "the router 192.168.1.1 maps no port over PCP: UDP 4001: the gateway has no room for more mappings")
+		r.expect(Refused, "the router 192.168.1.1 maps no port over PCP: UDP 4001: the gateway says that it lacks resources")
 		g.set(func() { clear(g.refuse) })
 		time.Sleep(searchAgain + searchAgain/5)
 		r.expect(Mapped, strings.Replace(mappedText, "8.1.1.1", "8.2.2.2", 1), "udp 8.2.2.2:4001", "tcp 8.2.2.2:4001")
@@ -421,7 +421,7 @@ func TestRenewalFails(t *testing.T) {
 		time.Sleep(9*time.Minute + 50*time.Second)
 		r.expect(Mapped, mappedText, "udp 8.1.1.1:4001", "tcp 8.1.1.1:4001")
 		time.Sleep(time.Minute)
-		r.expect(Mapped, "the router 192.168.1.1 maps TCP 4001 at 8.1.1.1 (PCP); UDP 4001: the gateway has no room for more mappings", "tcp 8.1.1.1:4001")
+		r.expect(Mapped, "the router 192.168.1.1 maps TCP 4001 at 8.1.1.1 (PCP); UDP 4001: the gateway says that it lacks resources", "tcp 8.1.1.1:4001")
 		g.set(func() { clear(g.refuse) })
 		time.Sleep(refusedAgain)
 		r.expect(Mapped, mappedText, "udp 8.1.1.1:4001", "tcp 8.1.1.1:4001")

@@ -45,7 +45,7 @@ func TestMappedPeer(t *testing.T) {
 	}
 	s.done("relays serve", "")
 
-	box := newMapping(t, lab, "enable_natpmp=yes")
+	box := newMapping(t, lab.NAT("box", natlab.PortRestricted), "enable_natpmp=yes")
 	p := install(t, box.Host("mapped"), filepath.Join(s.bin, "peer"))
 	began := time.Now()
 	p.start("up", "--json", "--network", "lab", "--bootstrap", s.bootstrapAddr())

@@ -51,10 +51,10 @@ type mapping struct {
 // shortLease is what the router gives where a test has to see renewals.
 const shortLease = 10 * time.Second
 
-// newMapping makes the box; settings are lines of miniupnpd.conf.
-func newMapping(t *testing.T, lab *natlab.Lab, settings ...string) *mapping {
+// newMapping starts it on a box; settings are lines of miniupnpd.conf.
+func newMapping(t *testing.T, box *natlab.Box, settings ...string) *mapping {
 	t.Helper()
-	m := &mapping{t: t, Box: lab.NAT("box", natlab.PortRestricted), conf: filepath.Join(t.TempDir(), "miniupnpd.conf")}
+	m := &mapping{t: t, Box: box, conf: filepath.Join(t.TempDir(), "miniupnpd.conf")}
 	settings = append([]string{
 		"ext_ifname=wan", "listening_ip=lan", "secure_mode=yes", "system_uptime=no",
 		"enable_upnp=yes", "min_lifetime=5", "max_lifetime=86400",
@@ -149,12 +149,12 @@ func TestMapper(t *testing.T) {
 			t.Parallel()
 			lab := natlab.New(t)
 			needMiniupnpd(t)
-			m := newMapping(t, lab, c.settings...)
+			m := newMapping(t, lab.NAT("box", natlab.PortRestricted), c.settings...)
 			m.NFT(c.nft)
 			stranger := lab.Public("stranger")
 			host := m.Host("host")
 			began := time.Now()
-			p := host.Start("mapper", "/usr/bin/env", mapperEnv+"=1", os.Args[0], "-test.run=^TestMapperProgram$", "-test.v")
+			p := startMapper(host)
 			first := m.status(p, 0, "all mapped", func(s portmap.Status) bool { return s.State == portmap.Mapped && len(s.Mappings) == 2 })
 			t.Logf("%s after %s", first.Text, seconds(time.Since(began)))
 			if first.Method != c.method || first.External != m.IP() {
@@ -196,6 +196,42 @@ func TestMapper(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestMapperElsewhere: the router gets another address from its provider, or
+// is behind another NAT all along.
+func TestMapperElsewhere(t *testing.T) {
+	t.Parallel()
+	lab := natlab.New(t)
+	needMiniupnpd(t)
+	stranger := lab.Public("stranger")
+	m := newMapping(t, lab.NAT("box", natlab.PortRestricted), "enable_natpmp=yes")
+	p := startMapper(m.Host("host"))
+	m.status(p, 0, "all mapped", func(s portmap.Status) bool { return s.External == m.IP() && len(s.Mappings) == 2 })
+	old, other := m.IP(), m.IP().Next()
+	began := time.Now()
+	r, err := m.Run(t.Context(), strings.NewReader(fmt.Sprintf(
+		"addr del %s/24 dev wan\naddr add %s/24 dev wan\nroute add default via %s\n", old, other, old.Prev())), "ip", "-batch", "-")
+	if err != nil || r.Code != 0 {
+		t.Fatalf("ip: %v, %+v", err, r)
+	}
+	moved := m.status(p, 0, "the other address", func(s portmap.Status) bool { return s.External == other && len(s.Mappings) == 2 })
+	t.Logf("%s, %s after the change", moved.Text, seconds(time.Since(began)))
+	m.callIn(stranger, moved)
+
+	inner := newMapping(t, lab.NAT("outer", natlab.PortRestricted).NAT("inner", natlab.PortRestricted), "enable_natpmp=yes")
+	p = startMapper(inner.Host("deep"))
+	// This daemon maps nothing then; some do, which is for package portmap's
+	// own tests.
+	double := inner.status(p, 0, "an answer", func(s portmap.Status) bool { return s.State != portmap.Searching })
+	t.Log(double.Text)
+	if double.State != portmap.Refused || len(double.Mappings) > 0 {
+		t.Errorf("got %s, want %s", double.State, portmap.Refused)
+	}
+}
+
+func startMapper(host *natlab.Machine) *natlab.Process {
+	return host.Start("mapper", "/usr/bin/env", mapperEnv+"=1", os.Args[0], "-test.run=^TestMapperProgram$", "-test.v")
 }
 
 func (m *mapping) status(p *natlab.Process, mark int, what string, ok func(portmap.Status) bool) (found portmap.Status) {
