@@ -82,15 +82,20 @@ func TestScore(t *testing.T) {
 	}
 }
 
+func said(judge string, seconds float64, says string) verdict {
+	return verdict{Judge: judge, Seconds: seconds, Says: says}
+}
+
 func TestVerdicts(t *testing.T) {
 	list := []judged{
-		{Network: portRestricted, Impl: ours, N: 1, Verdicts: []verdict{{judgeNode, 2.5, "private", ""}}},
-		{Network: portRestricted, Impl: ours, N: 2, Verdicts: []verdict{{judgeNode, 6, "private", ""}}},
-		{Network: addressRestricted, Impl: ours, N: 1, Verdicts: []verdict{{judgeNode, .3, "public", "dialled"}}},
-		{Network: fullCone, Impl: ours, N: 1, Verdicts: []verdict{{judgeNode, 1, "private", ""}, {judgeNode, 2, "public", ""}}},
+		{Network: portRestricted, Impl: ours, N: 1, Verdicts: []verdict{said(judgeNode, 2.5, "private")}},
+		{Network: portRestricted, Impl: ours, N: 2, Verdicts: []verdict{said(judgeNode, 6, "private")}},
+		{Network: addressRestricted, Impl: ours, N: 1, Verdicts: []verdict{said(judgeNode, .3, "public")}},
+		{Network: fullCone, Impl: ours, N: 1, Verdicts: []verdict{said(judgeNode, 1, "private"), said(judgeNode, 2, "public")}},
+		{Network: cgnat, Impl: ours, N: 1, Verdicts: []verdict{{Judge: judgeNode, Seconds: .3, Says: "public", Insured: true}}},
 		{Network: symmetric, Impl: ours, N: 1},
 		{Network: public, Impl: ours, N: 1, Err: "no lab"},
-		{Network: symmetric, Impl: stock, N: 1, Verdicts: []verdict{{judgeV1, 17, "private", ""}}},
+		{Network: symmetric, Impl: stock, N: 1, Verdicts: []verdict{said(judgeV1, 17, "private")}},
 	}
 	missed, broken := missedVerdicts(list)
 	if len(missed) != 3 || len(broken) != 1 {
@@ -103,7 +108,8 @@ func TestVerdicts(t *testing.T) {
 	}{
 		{portRestricted, judgeNode, "private 4.2 s"},
 		{addressRestricted, judgeNode, "**public 0.3 s**"},
-		{fullCone, judgeNode, "private, then public 2.0 s"},
+		{fullCone, judgeNode, "private 1.0 s, then public 2.0 s"},
+		{cgnat, judgeNode, "public with a relay kept 0.3 s"},
 		{symmetric, judgeNode, "none"},
 		{symmetric, judgeV1, "private 17.0 s"},
 		{symmetric, judgeV2, "none"},
@@ -118,11 +124,13 @@ func TestVerdicts(t *testing.T) {
 func TestTables(t *testing.T) {
 	out := output{Trials: 1, Cells: []*cell{
 		cellOf(pair{id: "symmetric/public", relayed: symmetric, caller: public}, quic, []float64{.2}, []float64{.1}),
+		cellOf(pair{id: "symmetric/symmetric", guess: true}, quic, nil, []float64{1, -1, 3}),
 		cellOf(pair{id: "same-lan", what: "same LAN"}, both, []float64{-1}, []float64{.1}),
 	}}
 	text := document(out)
 	for _, want := range []string{
 		"### Stock go-libp2p, QUIC\n", "### Ours, QUIC\n", "| symmetric ", "### Special pairs",
+		"| symmetric/symmetric | QUIC      | 2 of 3 | 2.00     | 0 ",
 		"| same LAN | QUIC and TCP | **0** | 0.10 |", "# Direct paths",
 	} {
 		if !strings.Contains(text, want) {

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"slices"
 	"sync/atomic"
 
 	"github.com/libp2p/go-libp2p/core/control"
@@ -11,18 +12,21 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 )
 
-// gate keeps a node from meeting one other before the call: nodes of ours are
-// in one DHT, and would.
+// gate keeps a node from meeting one other before the call, and from dialling
+// some at all: in a DHT as small as this, everybody of ours meets everybody.
 type gate struct {
-	other peer.ID
-	open  atomic.Bool
+	other     peer.ID
+	open      atomic.Bool // to the other
+	strangers []peer.ID
 }
 
 func (g *gate) admits(p peer.ID) bool { return p != g.other || g.open.Load() }
 
-func (g *gate) InterceptPeerDial(p peer.ID) bool { return g.admits(p) }
+func (g *gate) InterceptPeerDial(p peer.ID) bool {
+	return g.admits(p) && !slices.Contains(g.strangers, p)
+}
 
-func (g *gate) InterceptAddrDial(p peer.ID, _ ma.Multiaddr) bool { return g.admits(p) }
+func (g *gate) InterceptAddrDial(p peer.ID, _ ma.Multiaddr) bool { return g.InterceptPeerDial(p) }
 
 func (*gate) InterceptAccept(corenet.ConnMultiaddrs) bool { return true } // who it is follows
 

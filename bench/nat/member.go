@@ -59,7 +59,7 @@ func (m *member) actions() actions {
 
 // start makes the node.
 func (m *member) start(ctx context.Context, spec nodeSpec) (_ none, err error) {
-	m.spec, m.gate.other = spec, spec.Other
+	m.spec, m.gate.other, m.gate.strangers = spec, spec.Other, spec.Strangers
 	if m.key, err = crypto.UnmarshalPrivateKey(spec.Key); err != nil {
 		return none{}, err
 	}

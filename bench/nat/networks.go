@@ -62,6 +62,9 @@ type pair struct {
 	mustAll bool
 	// mustSome: ours has to manage at least one over UDP, in all trials.
 	mustSome bool
+	// guess: one side's ports cannot be known, and the other lets in only known
+	// ones.
+	guess bool
 	// within bounds ours' median; 0 is no bound.
 	within time.Duration
 	quick  []string // transports in the quick form
@@ -106,6 +109,7 @@ func pairs() []pair {
 			case r == symmetric && c == portRestricted, r == portRestricted && c == symmetric:
 				p.mustSome = true // the birthday attempt
 			}
+			p.guess = r == symmetric && strict(c) || c == symmetric && strict(r)
 			all = append(all, p)
 		}
 	}
@@ -152,6 +156,9 @@ func specials() []pair {
 	}
 	return list
 }
+
+// strict NATs let in only who was sent something from that very port.
+func strict(n network) bool { return n == portRestricted || n == cgnat || n == symmetric }
 
 // id is a network's name without spaces, for --rows.
 func id(n network) string {

@@ -17,6 +17,7 @@ import (
 	libp2ptcp "github.com/libp2p/go-libp2p/p2p/transport/tcp"
 
 	"github.com/causeway-p2p/causeway/node"
+	"github.com/causeway-p2p/causeway/reachability"
 	"github.com/causeway-p2p/causeway/relay"
 )
 
@@ -38,6 +39,8 @@ type nodeSpec struct {
 	// the call; for members only.
 	Key   []byte  `json:",omitempty"`
 	Other peer.ID `json:",omitempty"`
+	// Strangers are those that a member is never to dial.
+	Strangers []peer.ID
 	// Relayed: the node holds a reservation with the first server.
 	Relayed bool
 	// Judge: the node finds out by itself what it is. Otherwise stock is told,
@@ -88,10 +91,13 @@ func stockTransports(transport string) []libp2p.Option {
 }
 
 // server is a public machine: relay, observer, and one who dials back.
-type server struct{ host host.Host }
+type server struct {
+	host host.Host
+	node *node.Node // nil if stock
+}
 
 func (s *server) actions() actions {
-	return actions{"start": action(s.start)}
+	return actions{"start": action(s.start), "settle": action(s.settle)}
 }
 
 // start returns when the server serves.
@@ -120,7 +126,7 @@ func (s *server) start(ctx context.Context, spec nodeSpec) (peer.AddrInfo, error
 		})
 		if err = fault; err == nil {
 			if err = n.Start(ctx); err == nil {
-				s.host = n.Host()
+				s.node, s.host = n, n.Host()
 			}
 		}
 	}
@@ -131,6 +137,19 @@ func (s *server) start(ctx context.Context, spec nodeSpec) (peer.AddrInfo, error
 		return slices.Contains(s.host.Mux().Protocols(), protocol.ID(proto.ProtoIDv2Hop))
 	})
 	return peer.AddrInfo{ID: s.host.ID(), Addrs: s.host.Addrs()}, err
+}
+
+// settle waits until a server of ours is sure that it is public: a network's
+// servers are older than those who come to it. It tells how long that took.
+func (s *server) settle(ctx context.Context, _ none) (seconds float64, err error) {
+	begun := time.Now()
+	if s.node != nil {
+		err = poll(ctx, "the server to be sure that it is public", func() bool {
+			v := s.node.Status().Reachability
+			return v.Reachability == reachability.Public && v.Proven
+		})
+	}
+	return time.Since(begun).Seconds(), err
 }
 
 // poll waits for what has no event.

@@ -17,6 +17,7 @@ func markdown(out output) string {
 		}
 	}
 	specialTable(&b, out.Cells)
+	guessTable(&b, out.Cells)
 	verdictTable(&b, out.Verdicts)
 	fmt.Fprintf(&b, "%d trial(s) of each, round trip %.0f ms, %s, go-libp2p %s, %d CPUs, %.0f s in all.\n",
 		out.Trials, out.RTT*1000, out.Go, out.Libp2p, out.CPUs, out.TookS)
@@ -82,6 +83,41 @@ func specialTable(b *strings.Builder, cells []*cell) {
 	}
 }
 
+// guessTable says what it costs to guess ports.
+func guessTable(b *strings.Builder, cells []*cell) {
+	rows := [][]string{{"relayed/caller", "transport", "direct", "median s", "packets if direct", "packets if not"}}
+	for _, c := range cells {
+		s := c.score(ours)
+		if !c.pair.guess || c.Transport == tcp || s.tried == 0 {
+			continue
+		}
+		packets := map[bool][]float64{}
+		for _, t := range c.Trials {
+			if t.Impl == ours && !t.Broken {
+				packets[t.Direct] = append(packets[t.Direct], float64(t.Packets))
+			}
+		}
+		count := func(list []float64) string {
+			if len(list) == 0 {
+				return ""
+			}
+			return fmt.Sprintf("%.0f", median(list))
+		}
+		seconds := ""
+		if s.direct > 0 {
+			seconds = fmt.Sprintf("%.2f", s.median)
+		}
+		rows = append(rows, []string{
+			c.ID, transportTitles[c.Transport], fmt.Sprintf("%d of %d", s.direct, s.tried), seconds,
+			count(packets[true]), count(packets[false]),
+		})
+	}
+	if len(rows) > 1 {
+		fmt.Fprintf(b, "### Guessing ports, ours\n\nPackets are what both nodes sent from the call to the direct connection, or in %s without one; medians.\n\n", giveUp)
+		writeTable(b, rows)
+	}
+}
+
 func verdictTable(b *strings.Builder, list []judged) {
 	rows := [][]string{{"behind", "stock, AutoNAT v1", "stock, AutoNAT v2", "ours"}}
 	for _, n := range append([]network{public}, natted...) {
@@ -90,7 +126,7 @@ func verdictTable(b *strings.Builder, list []judged) {
 		}
 	}
 	if len(rows) > 1 {
-		b.WriteString("### Verdicts\n\nThe last word, and when it was first spoken after the start; wrong ones in bold.\n\n")
+		b.WriteString("### Verdicts\n\nWhat was said, and when after the start; wrong ones in bold. A relay kept means that\nthe node seeks one all the same, until strangers have got through.\n\n")
 		writeTable(b, rows)
 	}
 }

@@ -24,9 +24,10 @@ const (
 	// pairServers is how many public machines there are beside a pair: one to
 	// relay, all to observe.
 	pairServers = 3
-	// judgeServers is how many there are beside a node that judges itself:
-	// stock believes an address that four have seen.
-	judgeServers = 5
+	// judgeServers is how many there are beside a node that judges itself, which
+	// is told of the first known: stock believes an address that four have seen.
+	// The others are strangers to it: it never dials them.
+	judgeServers, known = 7, 4
 )
 
 // trial is one try of one pair, and what came of it.
@@ -220,6 +221,11 @@ func judge(ctx context.Context, n network, i impl, round int) judged {
 	ctx, cancel := context.WithTimeout(ctx, trialPatience)
 	defer cancel()
 	err := inWorld(ctx, i, both, judgeServers, func(ctx context.Context, w *world) error {
+		for _, c := range w.children {
+			if _, err := ask[float64](ctx, c, "settle", none{}); err != nil {
+				return err
+			}
+		}
 		m, _ := home(w.lab, n, "node")
 		c, err := w.start(ctx, m, peerRole)
 		if err != nil {
@@ -229,7 +235,11 @@ func judge(ctx context.Context, n network, i impl, round int) judged {
 		if err != nil {
 			return err
 		}
-		if _, err := ask[none](ctx, c, "start", nodeSpec{Impl: i, Transport: both, Servers: w.servers, Judge: true, Key: keys[0]}); err != nil {
+		spec := nodeSpec{Impl: i, Transport: both, Servers: w.servers[:known], Judge: true, Key: keys[0]}
+		for _, s := range w.servers[known:] {
+			spec.Strangers = append(spec.Strangers, s.ID)
+		}
+		if _, err := ask[none](ctx, c, "start", spec); err != nil {
 			return err
 		}
 		j.Verdicts, err = ask[[]verdict](ctx, c, "verdict", none{})

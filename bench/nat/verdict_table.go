@@ -20,6 +20,11 @@ func truth(n network) string {
 	return "private"
 }
 
+// right: a node that says public and is not does no harm while it keeps a relay.
+func (v verdict) right(n network) bool {
+	return v.Says == truth(n) || v.Insured
+}
+
 // last is the latest word of a judge, and first when it spoke first; nil if it
 // was silent.
 func (j judged) last(judge string) (first, last *verdict) {
@@ -50,7 +55,7 @@ func missedVerdicts(list []judged) (missed, broken []string) {
 		case first == nil:
 			missed = append(missed, fmt.Sprintf("verdict behind %s, trial %d: none in %s", j.Network, j.N, verdictPatience))
 			continue
-		case last.Says != truth(j.Network):
+		case !last.right(j.Network):
 			missed = append(missed, fmt.Sprintf("verdict behind %s, trial %d: %s, want %s (%s)", j.Network, j.N, last.Says, truth(j.Network), last.Because))
 		}
 		if limit := firstVerdictWithin + noise; first.Seconds > limit.Seconds() {
@@ -60,45 +65,69 @@ func missedVerdicts(list []judged) (missed, broken []string) {
 	return missed, broken
 }
 
-// verdictCell sums up what a judge said behind one network: the last word, and
-// the median of when it was first spoken.
+// verdictCell sums up what a judge said behind one network, one part for each
+// way in which the trials went; times are medians.
 func verdictCell(list []judged, n network, judge string) string {
-	said := make(map[string][]float64)
+	type way struct {
+		count   int
+		seconds [][]float64 // of each word
+		words   []verdict
+	}
+	ways := make(map[string]*way)
 	var order []string
 	for _, j := range list {
 		if j.Network != n || j.Err != "" || (judge == judgeNode) != (j.Impl == ours) {
 			continue
 		}
-		says, seconds := "none", 0.0
-		if first, last := j.last(judge); first != nil {
-			says, seconds = last.Says, first.Seconds
-			if last != first {
-				says, seconds = first.Says+", then "+last.Says, last.Seconds
+		var words []verdict
+		key := ""
+		for _, v := range j.Verdicts {
+			if v.Judge == judge {
+				words = append(words, v)
+				key += fmt.Sprintf("%s %t, ", v.Says, v.Insured)
 			}
 		}
-		if said[says] == nil {
-			order = append(order, says)
+		w := ways[key]
+		if w == nil {
+			w = &way{words: words, seconds: make([][]float64, len(words))}
+			ways[key] = w
+			order = append(order, key)
 		}
-		said[says] = append(said[says], seconds)
+		w.count++
+		for i, v := range words {
+			w.seconds[i] = append(w.seconds[i], v.Seconds)
+		}
 	}
 	var parts []string
-	for _, says := range order {
-		text := says
-		if says != "none" {
-			text += fmt.Sprintf(" %.1f s", median(said[says]))
-			if !strings.HasSuffix(says, truth(n)) {
+	for _, key := range order {
+		w := ways[key]
+		text := "none"
+		if len(w.words) > 0 {
+			var said []string
+			for i, v := range w.words {
+				said = append(said, fmt.Sprintf("%s %.1f s", v.word(), median(w.seconds[i])))
+			}
+			text = strings.Join(said, ", then ")
+			if !w.words[len(w.words)-1].right(n) {
 				text = "**" + text + "**"
 			}
 		}
 		if len(order) > 1 {
-			text += fmt.Sprintf(" (%d×)", len(said[says]))
+			text += fmt.Sprintf(" (%d×)", w.count)
 		}
 		parts = append(parts, text)
 	}
 	if len(parts) == 0 {
 		return "–"
 	}
-	return strings.Join(parts, ", ")
+	return strings.Join(parts, "; ")
+}
+
+func (v verdict) word() string {
+	if v.Insured {
+		return v.Says + " with a relay kept"
+	}
+	return v.Says
 }
 
 func (j judged) String() string {
@@ -107,7 +136,7 @@ func (j judged) String() string {
 	}
 	var parts []string
 	for _, v := range j.Verdicts {
-		parts = append(parts, fmt.Sprintf("%s: %s %.1f s", v.Judge, v.Says, v.Seconds))
+		parts = append(parts, fmt.Sprintf("%s: %s %.1f s", v.Judge, v.word(), v.Seconds))
 	}
 	if len(parts) == 0 {
 		return "no verdict"

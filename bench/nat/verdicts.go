@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/host/eventbus"
 
 	"github.com/causeway-p2p/causeway/node"
+	"github.com/causeway-p2p/causeway/reachability"
 )
 
 // verdictPatience is how long a node may take to judge. Stock's AutoNAT v1
@@ -31,8 +33,11 @@ const (
 type verdict struct {
 	Judge   string  `json:"judge"`
 	Seconds float64 `json:"seconds"` // since the node was started
-	Says    string  `json:"says"`    // public, private or unknown
-	Because string  `json:"because,omitempty"`
+	Says    string  `json:"says"`    // public or private
+	// Insured: it says public, and keeps a relay until that is proven. Only
+	// ours does.
+	Insured bool   `json:"insured,omitempty"`
+	Because string `json:"because,omitempty"`
 }
 
 // judgement collects verdicts while the node runs.
@@ -43,19 +48,21 @@ type judgement struct {
 	list []verdict
 }
 
-// add drops what says nothing new.
-func (j *judgement) add(judge, says, because string) {
+// add drops what says nothing new, but for its last reason.
+func (j *judgement) add(v verdict) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	last := "unknown"
-	for _, v := range j.list {
-		if v.Judge == judge {
-			last = v.Says
+	for i, old := range slices.Backward(j.list) {
+		if old.Judge == v.Judge {
+			if old.Says == v.Says && old.Insured == v.Insured {
+				j.list[i].Because = v.Because
+				return
+			}
+			break
 		}
 	}
-	if last != says {
-		j.list = append(j.list, verdict{Judge: judge, Seconds: time.Since(j.begun).Seconds(), Says: says, Because: because})
-	}
+	v.Seconds = time.Since(j.begun).Seconds()
+	j.list = append(j.list, v)
 }
 
 // all returns what was said, and whether each of the judges has spoken.
@@ -90,14 +97,14 @@ func judgeStock(h host.Host, begun time.Time) (*judgement, error) {
 					corenet.ReachabilityPublic: "public", corenet.ReachabilityPrivate: "private",
 				}[e.Reachability]
 				if says != "" {
-					j.add(judgeV1, says, "")
+					j.add(verdict{Judge: judgeV1, Says: says})
 				}
 			case event.EvtHostReachableAddrsChanged:
 				switch {
 				case len(e.Reachable) > 0:
-					j.add(judgeV2, "public", fmt.Sprint(e.Reachable))
+					j.add(verdict{Judge: judgeV2, Says: "public", Because: fmt.Sprint(e.Reachable)})
 				case len(e.Unreachable) > 0:
-					j.add(judgeV2, "private", fmt.Sprint(e.Unreachable))
+					j.add(verdict{Judge: judgeV2, Says: "private", Because: fmt.Sprint(e.Unreachable)})
 				}
 			}
 		}
@@ -111,8 +118,12 @@ func judgeOurs(n *node.Node, begun time.Time) *judgement {
 	events := n.Events(context.Background())
 	go func() { // ends with the node, which ends with the process
 		for e := range events {
-			if e, ok := e.(node.ReachabilityChanged); ok && e.Verdict.Reachability != "unknown" {
-				j.add(judgeNode, string(e.Verdict.Reachability), e.Verdict.Because)
+			if e, ok := e.(node.ReachabilityChanged); ok && e.Verdict.Reachability != reachability.Unknown {
+				v := e.Verdict
+				j.add(verdict{
+					Judge: judgeNode, Says: string(v.Reachability), Because: v.Because,
+					Insured: v.Reachability == reachability.Public && v.NeedsRelay(),
+				})
 			}
 		}
 	}()
@@ -143,5 +154,6 @@ func (m *member) verdict(ctx context.Context, _ none) ([]verdict, error) {
 	return list, ctx.Err()
 }
 
-// secondThoughts is how long a verdict is watched for a change.
-const secondThoughts = 5 * time.Second
+// secondThoughts is how long a verdict is watched for a change: ours asks
+// strangers, who take 4 s to find out that they are not let in.
+const secondThoughts = 8 * time.Second
