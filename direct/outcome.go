@@ -23,7 +23,6 @@ const (
 	NoAddrs      Outcome = "no_addrs"     // neither has an address that the other could dial
 	Interrupted  Outcome = "interrupted"  // the relayed connection ended first
 	BadMessage   Outcome = "bad_message"  // the peer broke the protocol
-	Hopeless     Outcome = "hopeless"     // no way through these two NATs is known
 	MissedPorts  Outcome = "missed_ports" // none of the guessed ports was right
 	NotOverThere Outcome = "refused"      // the peer did not want to
 )
@@ -31,7 +30,7 @@ const (
 // outcomes are all there are, so that each is a counter from the start.
 var outcomes = []Outcome{
 	Dialled, Punched, LAN, Guessed,
-	TimedOut, Unsupported, NoAddrs, Interrupted, BadMessage, Hopeless, MissedPorts, NotOverThere,
+	TimedOut, Unsupported, NoAddrs, Interrupted, BadMessage, MissedPorts, NotOverThere,
 }
 
 // Direct reports whether there is a direct connection now.
