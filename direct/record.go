@@ -25,6 +25,7 @@ type record struct {
 	attempts int
 	next     time.Time // of the next attempt; zero: none is planned
 	direct   time.Time // since when there is a direct connection; zero: there is none
+	told     Event     // the last that was
 }
 
 const (
@@ -33,6 +34,9 @@ const (
 	// soonest is the pause between two attempts when something has changed:
 	// changes come in groups.
 	soonest = 2 * time.Second
+	// oneAttempt is longer than the rounds of an attempt take, and shorter than
+	// the pause before the next.
+	oneAttempt = 30 * time.Second
 	// sweepEvery is how often connections are looked through.
 	sweepEvery = 5 * time.Second
 )
@@ -149,6 +153,13 @@ func (u *Upgrader) record(records map[peer.ID]*record, r result) {
 	}
 	e := r.event()
 	u.meter.ended(e)
+	if rec != nil {
+		// Who is asked sees each round of an attempt, and hears of it once.
+		if !e.Outcome.Direct() && e.Outcome == rec.told.Outcome && e.Time.Sub(rec.told.Time) < oneAttempt {
+			return
+		}
+		rec.told = e
+	}
 	log.Debug("attempt at a direct connection ended", "peer", e.Peer, "outcome", e.Outcome, "reason", e.Why,
 		"dur", e.Took, "attempt", e.Attempt, "ours", e.Ours, "theirs", e.Theirs)
 	u.cfg.OnEvent(e)

@@ -108,7 +108,11 @@ func NewTeller(w io.Writer) *Teller { return &Teller{w: w, last: make(map[string
 // Tell prints an event, unless it is nothing new.
 func (t *Teller) Tell(e node.Event) {
 	text := e.String()
-	switch e.(type) {
+	switch e := e.(type) {
+	case node.DirectAttempt:
+		if e.Outcome.Direct() {
+			return // the change of path says it
+		}
 	case node.ReachabilityChanged, node.RelayService, node.Announced:
 		kind := node.EventName(e)
 		if t.last[kind] == text {
