@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 
@@ -141,6 +142,69 @@ func TestSomebodyElsesAddress(t *testing.T) {
 		}
 		if got := s.tracker.NAT().UDP; got.Mapping != EndpointIndependent || len(got.External) != 1 {
 			t.Errorf("one liar of three: got %+v, want an endpoint-independent mapping", got)
+		}
+	})
+}
+
+// blocked is a host whose connections a test invents.
+type blocked struct {
+	host.Host
+	conns []network.Conn
+}
+
+func (h blocked) Network() network.Network { return blockedNetwork{h.Host.Network(), h.conns} }
+
+type blockedNetwork struct {
+	network.Network
+	conns []network.Conn
+}
+
+func (n blockedNetwork) Conns() []network.Conn { return n.conns }
+
+// reached is a connection that we opened.
+type reached struct {
+	network.Conn
+	to peer.ID
+	at ma.Multiaddr
+}
+
+func (c reached) RemotePeer() peer.ID           { return c.to }
+func (c reached) RemoteMultiaddr() ma.Multiaddr { return c.at }
+func (c reached) Stat() network.ConnStats {
+	return network.ConnStats{Stats: network.Stats{Direction: network.DirOutbound}}
+}
+
+// TestUDPBlocked: who is reached over TCP although it has QUIC is evidence, the
+// second time.
+func TestUDPBlocked(t *testing.T) {
+	simulate(t, func(t *testing.T, n *testnet.Net) {
+		h := start(t, n.Host("subject"), false)
+		to := func(i int, at string, quic bool) network.Conn {
+			id := peer.ID(fmt.Sprint("peer", i))
+			if quic {
+				h.Peerstore().AddAddr(id, ma.StringCast(fmt.Sprintf("/ip4/11.1.1.%d/udp/4001/quic-v1", i)), time.Hour)
+			}
+			return reached{to: id, at: ma.StringCast(fmt.Sprintf("/ip4/11.1.1.%d%s", i, at))}
+		}
+		const tcp, udp = "/tcp/4001", "/udp/4001/quic-v1"
+		for _, c := range []struct {
+			name  string
+			conns []network.Conn
+			works bool
+			want  Fact
+		}{
+			{"nobody", nil, false, NotTold},
+			{"one over TCP", []network.Conn{to(1, tcp, true)}, false, NotTold},
+			{"two over TCP", []network.Conn{to(1, tcp, true), to(2, tcp, true)}, false, Yes},
+			{"two over TCP that have nothing else", []network.Conn{to(3, tcp, false), to(4, tcp, false)}, false, NotTold},
+			{"one of two over QUIC", []network.Conn{to(1, tcp, true), to(2, udp, true)}, false, NotTold},
+			{"QUIC worked", []network.Conn{to(1, tcp, true), to(2, tcp, true)}, true, No},
+		} {
+			tr := &Tracker{cfg: Config{Host: blocked{h, c.conns}}}
+			tr.quicWorks.Store(c.works)
+			if got := tr.nat(nil).UDPBlocked; got != c.want {
+				t.Errorf("%s: got blocked %q, want %q", c.name, got, c.want)
+			}
 		}
 	})
 }

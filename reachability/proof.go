@@ -41,7 +41,7 @@ const (
 	// from friends. A peer may lie, or its third node may lose packets.
 	strangerPatience = 3
 
-	strangerAgain   = 2 * time.Second  // after a failure: somebody else
+	strangerAgain   = time.Second      // after a failure: somebody else
 	strangerNobody  = 30 * time.Second // nobody is known who could dial
 	strangerDecline = 5 * time.Minute  // so three times in a row
 	proofAge        = time.Hour        // a proof that is older is renewed
