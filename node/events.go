@@ -188,7 +188,7 @@ func (e JoinFailed) String() string {
 
 func (e ReachabilityChanged) String() string {
 	weak := ""
-	if e.Verdict.Weak && e.Verdict.Reachability != reachability.Unknown {
+	if e.Verdict.Weak && e.Verdict.Reachability != reachability.Unknown && e.Verdict.Confidence != reachability.Hint {
 		weak = " (one server's word so far)"
 	}
 	return fmt.Sprintf("reachability %s: %s%s", e.Verdict.Reachability, e.Verdict.Because, weak)

@@ -147,10 +147,16 @@ const (
 func (c *candidate) record(r result, others bool, now time.Time) {
 	switch {
 	case r.outcome == crossed:
+		c.noteAsked(r.server, now)
 		c.next = now // no evidence, and nobody's fault
 		return
 	case r.outcome == declined:
-		c.recordDeclined(r, now)
+		c.noteAsked(r.server, now)
+		c.declines++
+		c.next = now.Add(afterDecline)
+		if c.declines >= 3 {
+			c.next = now.Add(afterDeclines)
+		}
 		return
 	case r.late && r.outcome != dialled:
 		// A second word on a dial-back that has counted already.
@@ -175,19 +181,14 @@ func (c *candidate) record(r result, others bool, now time.Time) {
 	c.next = now.Add(c.pause(others))
 }
 
-// recordDeclined remembers that the server was asked, so that another one is
-// asked first; but it does not take back what the server found before.
-func (c *candidate) recordDeclined(r result, now time.Time) {
-	c.declines++
-	c.next = now.Add(afterDecline)
-	if c.declines >= 3 {
-		c.next = now.Add(afterDeclines)
-	}
-	if o, judged := c.outcomes[r.server]; judged {
+// noteAsked remembers that a server was asked and found nothing out, so that
+// another one is asked first; it does not take back what it found before.
+func (c *candidate) noteAsked(server peer.ID, now time.Time) {
+	if o, judged := c.outcomes[server]; judged {
 		o.asked = now
-		c.outcomes[r.server] = o
+		c.outcomes[server] = o
 	} else {
-		c.remember(r, now)
+		c.remember(result{server: server, outcome: declined}, now)
 	}
 }
 

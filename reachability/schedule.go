@@ -52,7 +52,9 @@ func (t *Tracker) updateServer(p peer.ID) {
 			t.servers[p] = &server{doors: make(map[string]struct{})}
 			now := time.Now()
 			for _, c := range t.addrs {
-				c.hasten(now)
+				if _, judged := c.outcomes[p]; !judged {
+					c.hasten(now)
+				}
 			}
 		}
 		return
