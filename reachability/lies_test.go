@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/libp2p/go-libp2p"
 	"github.com/libp2p/go-libp2p/core/event"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -350,6 +351,41 @@ func TestNonceOnAnOldConnection(t *testing.T) {
 		time.Sleep(time.Minute)
 		if srv.requests() == 0 || s.ever(Public) {
 			t.Errorf("after %d requests: got %+v, want unknown", srv.requests(), s.tracker.Verdict())
+		}
+	})
+}
+
+// TestDialBackElsewhere: a nonce that comes in at another address of ours says
+// nothing about the one that we asked about.
+func TestDialBackElsewhere(t *testing.T) {
+	simulate(t, func(t *testing.T, n *testnet.Net) {
+		m := n.Host("subject")
+		h := start(t, m, true, both(m), libp2p.ListenAddrs(m.ListenAddr(port+1)))
+		s := track(t, h)
+		open := m.ListenAddr(port)
+		var servers []*scripted
+		for i := range 2 {
+			dialer := start(t, n.Host(fmt.Sprint("dialer", i)), false)
+			sm := n.Host(fmt.Sprint("server", i))
+			srv := script(t, sm, func(_ *scripted, r request) {
+				status := pb.DialStatus_OK
+				if err := dialBack(dialer, s.ID(), open, r.nonce); err != nil {
+					status = pb.DialStatus_E_DIAL_ERROR
+				}
+				r.respond(pb.DialResponse_OK, status, 0)
+			})
+			servers = append(servers, srv)
+			meet(t, s, srv, sm.ListenAddr(port))
+		}
+		time.Sleep(10 * time.Minute)
+		v := s.tracker.Verdict()
+		for _, a := range v.Addrs {
+			if (a.Reachability == Public) != (a.Addr == open.String()) {
+				t.Errorf("%s: got %s; only %s was dialled", a.Addr, a.Reachability, open)
+			}
+		}
+		if len(v.Addrs) != 3 || !servers[0].askedAbout(m.ListenAddr6(port)) || !servers[0].askedAbout(m.ListenAddr(port+1)) {
+			t.Errorf("not all three addresses were asked about: %+v", v.Addrs)
 		}
 	})
 }
