@@ -1,9 +1,9 @@
 package reachability
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/event"
@@ -296,7 +296,7 @@ func (t *Tracker) observed(cands []*candidate, n NAT) []ma.Multiaddr {
 		if d := b.last.Compare(a.last); d != 0 {
 			return d
 		}
-		return strings.Compare(a.addr.String()+string(a.by), b.addr.String()+string(b.by))
+		return cmp.Or(a.at.Compare(b.at), cmp.Compare(a.by, b.by))
 	})
 	for _, s := range sights {
 		if dependent(s.network) {
