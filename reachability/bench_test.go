@@ -48,7 +48,8 @@ func BenchmarkCrowd(b *testing.B) {
 			},
 		}, now)
 		tr.publish(now)
-	}	if len(tr.sights) == 0 {
+	}
+	if len(tr.sights) == 0 {
 		b.Error("the peers' words did not count")
 	}
 }
