@@ -225,3 +225,22 @@ func closed(t *testing.T) context.Context {
 	cancel()
 	return ctx
 }
+
+// TestHairpinFact: what netcheck says of it.
+func TestHairpinFact(t *testing.T) {
+	for _, want := range []reachability.Fact{reachability.Yes, reachability.No} {
+		t.Run(string(want), func(t *testing.T) {
+			simulate(t, func(t *testing.T, w *world) {
+				w.bootstrap()
+				w.relays(3)
+				cfg := testnet.FullCone()
+				cfg.Hairpin = want == reachability.Yes
+				a := w.withSockets(w.net.NAT("nat a", cfg).Host("a"))
+				time.Sleep(30 * time.Second)
+				if got := a.Status().Reachability.NAT; got.Hairpin != want {
+					t.Errorf("hairpin: got %q, want %q; the NAT: %+v", got.Hairpin, want, got)
+				}
+			})
+		})
+	}
+}

@@ -171,6 +171,7 @@ func (n *Node) Start(ctx context.Context) error {
 		part("direct", n.upgrader.Run)
 		part("witnesses", n.keepWitnesses)
 	}
+	part("hairpin", n.watchHairpin)
 	part("foreign relays", n.sweepForeign)
 	part("bootstrap", n.bootstrap)
 	part("reunite", n.reunite)

@@ -86,7 +86,7 @@ func (t *Tracker) sweepSights(now time.Time) {
 func (t *Tracker) nat(cands []*candidate) NAT {
 	n := NAT{
 		UDP: t.translation(cands, "udp"), TCP: t.translation(cands, "tcp"),
-		UDPBlocked: NotTold, Hairpin: NotTold,
+		UDPBlocked: NotTold, Hairpin: t.hairpin.Load().(Fact),
 	}
 	switch {
 	case t.quicWorks.Load():
