@@ -86,7 +86,7 @@ func (t *Tracker) sweepSights(now time.Time) {
 func (t *Tracker) nat(cands []*candidate) NAT {
 	n := NAT{
 		UDP: t.translation(cands, "udp"), TCP: t.translation(cands, "tcp"),
-		UDPBlocked: NotTold, Hairpin: t.hairpin.Load().(Fact),
+		UDPBlocked: NotTold, Hairpin: t.hairpinFact(),
 	}
 	switch {
 	case t.quicWorks.Load():
@@ -95,6 +95,13 @@ func (t *Tracker) nat(cands []*candidate) NAT {
 		n.UDPBlocked = Yes
 	}
 	return n
+}
+
+func (t *Tracker) hairpinFact() Fact {
+	if f := t.hairpin.Load(); f != nil {
+		return *f
+	}
+	return NotTold
 }
 
 // translation says what the NAT does to one transport protocol.
