@@ -16,15 +16,16 @@ import (
 )
 
 // TestStory is what the project is for, told with the real programs: three
-// relays, three peers behind NATs who know one address, and relays that die.
+// relays, four peers behind NATs who know one address, and relays that die.
 //
-//	relay1    relay2    relay3          public
+//	relay1    relay2    relay3                  public
 //	   └─────────┼─────────┘
-//	   natA    natB      natC    natD
-//	     a       b         c       d    peers, and a relayd that cannot be one
+//	   natA    natB    natC    natD    natE
+//	     a       b       c       d       e      peers, and a relayd that cannot be one
 //
 // NATs A and B are port-restricted, so that a hole can be punched between
-// them; C's is symmetric, so that it stays on the relay.
+// them. C and D are symmetric, both with ports that nobody can guess: c and d
+// stay on the relays.
 func TestStory(t *testing.T) {
 	if testing.Short() {
 		t.Skip("real programs take a minute")
@@ -62,9 +63,9 @@ type story struct {
 	relayFlags, peerFlags []string
 	bootstrap             string // how relay1 is reached
 
-	relays  []*program
-	a, b, c *program
-	dead    map[string]bool // IDs of the relays that were killed and not started again
+	relays     []*program
+	a, b, c, d *program
+	dead       map[string]bool // IDs of the relays that were killed and not started again
 }
 
 func newStory(t *testing.T, bin, transport string) *story {
@@ -130,13 +131,14 @@ func (s *story) startPeers() {
 	s.a = start("a", natlab.PortRestricted)
 	s.b = start("b", natlab.PortRestricted)
 	s.c = start("c", natlab.Symmetric)
+	s.d = start("d", natlab.Symmetric)
 	for _, p := range s.peers() {
 		p.line(0, `"event":"joined"`)
 	}
-	s.done("a, b, c up and joined", "")
+	s.done("a, b, c, d up and joined", "")
 }
 
-func (s *story) peers() []*program { return []*program{s.a, s.b, s.c} }
+func (s *story) peers() []*program { return []*program{s.a, s.b, s.c, s.d} }
 
 // peersFindRelays: relay1 is at hand as the peer that was joined through; the
 // others are met in the DHT or come from the rendezvous, whichever is faster.
@@ -215,10 +217,10 @@ func (s *story) reachEachOther() {
 	if direct.path.Transport != s.transport {
 		s.t.Errorf("the direct path is over %s, want %s", direct.path.Transport, s.transport)
 	}
-	l := s.c.ping(s.a)
-	s.done("c reaches a by its ID", "%s, %s", l.Path, l.RTT)
+	l := s.d.ping(s.c)
+	s.done("d reaches c by its ID", "%s, %s", l.Path, l.RTT)
 	if !l.Path.Relayed() {
-		s.t.Errorf("c reaches a %s: nobody can punch a hole there", l.Path)
+		s.t.Errorf("d reaches c %s: nobody can punch a hole there", l.Path)
 	}
 }
 
@@ -226,17 +228,17 @@ func (s *story) carryFiles() {
 	const size = 1 << 20
 	s.b.send(s.a, size)
 	s.done("1 MiB from b to a", "%s", s.b.ping(s.a).Path)
-	s.c.send(s.a, size)
-	s.done("1 MiB from c to a", "%s", s.c.ping(s.a).Path)
+	s.d.send(s.c, size)
+	s.done("1 MiB from d to c", "%s", s.d.ping(s.c).Path)
 }
 
-// inUse is the relay on c's way to a.
+// inUse is the relay on d's way to c.
 func (s *story) inUse() *program {
 	s.t.Helper()
-	l := s.c.ping(s.a)
+	l := s.d.ping(s.c)
 	i := slices.IndexFunc(s.relays, func(r *program) bool { return r.id == l.Path.Relay.String() })
 	if i < 0 {
-		s.t.Fatalf("c reaches a %s, which is none of our relays", l.Path)
+		s.t.Fatalf("d reaches c %s, which is none of our relays", l.Path)
 	}
 	return s.relays[i]
 }
@@ -245,36 +247,36 @@ const (
 	// replacedWithin bounds what should take 3 s: noticing that a relay has
 	// vanished, and advertising another.
 	replacedWithin = 15 * time.Second
-	// reachedWithin bounds how long c needs to get through again. go-libp2p
+	// reachedWithin bounds how long d needs to get through again. go-libp2p
 	// itself needs 31 s and more.
 	reachedWithin = 20 * time.Second
 )
 
-// survives holds that a and c get over the end of the relay between them,
+// survives holds that c and d get over the end of the relay between them,
 // while nobody restarts anything.
 func (s *story) survives(name string, end func(*program)) *program {
 	s.t.Helper()
 	r := s.inUse()
-	mark, began := s.a.Mark(), time.Now()
+	mark, began := s.c.Mark(), time.Now()
 	s.mark = began
 	s.dead[r.id] = true
 	end(r)
-	l := s.c.ping(s.a)
+	l := s.d.ping(s.c)
 	again := time.Since(began)
-	lost := event(s.a, mark, "the relay to be lost", func(e node.RelayLost) bool { return e.Relay.String() == r.id })
-	replaced := event(s.a, mark, "the relay to be replaced", func(e node.RelayReplaced) bool { return e.Old.String() == r.id })
-	living := s.holdsTwo(s.a, mark)
-	s.done(r.machine.Name()+" "+name, "a: %s after %s, another reserved %s, only living advertised %s; c there again %s, %s",
+	lost := event(s.c, mark, "the relay to be lost", func(e node.RelayLost) bool { return e.Relay.String() == r.id })
+	replaced := event(s.c, mark, "the relay to be replaced", func(e node.RelayReplaced) bool { return e.Old.String() == r.id })
+	living := s.holdsTwo(s.c, mark)
+	s.done(r.machine.Name()+" "+name, "c: %s after %s, another reserved %s, only living advertised %s; d there again %s, %s",
 		lost.Reason, seconds(lost.When().Sub(began)), seconds(replaced.When().Sub(began)),
 		seconds(living.When().Sub(began)), seconds(again), l.Path)
 	if d := living.When().Sub(began); d > replacedWithin {
 		s.t.Errorf("%s: another relay was advertised after %s, want less than %s", name, d, replacedWithin)
 	}
 	if again > reachedWithin {
-		s.t.Errorf("%s: c reached a after %s, want less than %s", name, again, reachedWithin)
+		s.t.Errorf("%s: d reached c after %s, want less than %s", name, again, reachedWithin)
 	}
 	if s.dead[l.Path.Relay.String()] {
-		s.t.Errorf("c reaches a %s, which is dead", l.Path)
+		s.t.Errorf("d reaches c %s, which is dead", l.Path)
 	}
 	return r
 }
@@ -282,8 +284,8 @@ func (s *story) survives(name string, end func(*program)) *program {
 func (s *story) killRelay() {
 	r := s.survives("kill -9", func(r *program) { r.Kill() })
 	// A relay was missing, so every source was asked; so was the rendezvous.
-	found := event(s.a, 0, "a relay by rendezvous", func(e node.RelayFound) bool { return e.Source == "dht" })
-	s.done("a has a relay by rendezvous", "%s after it was up", seconds(found.When().Sub(s.a.status().Started)))
+	found := event(s.c, 0, "a relay by rendezvous", func(e node.RelayFound) bool { return e.Source == "dht" })
+	s.done("c has a relay by rendezvous", "%s after it was up", seconds(found.When().Sub(s.c.status().Started)))
 	r.restart()
 	s.serves(r, 0)
 	delete(s.dead, r.id)
@@ -297,7 +299,7 @@ func (s *story) blackholeRelay() {
 
 // relayBehindNAT: a relayd that nobody can dial does not serve, and says why.
 func (s *story) relayBehindNAT() {
-	r := install(s.t, s.lab.NAT("natD", natlab.PortRestricted).Host("d"), filepath.Join(s.bin, "relayd"))
+	r := install(s.t, s.lab.NAT("natE", natlab.PortRestricted).Host("e"), filepath.Join(s.bin, "relayd"))
 	s.mark = time.Now()
 	r.start(append([]string{"--network", "lab", "--relay=auto", "--bootstrap", s.bootstrapAddr()}, s.relayFlags...)...)
 	because := r.line(0, `^[0-9:.]+  not serving as a relay: (.*could not dial.*)`)
@@ -314,26 +316,26 @@ func (s *story) relayBehindNAT() {
 // move to others while what runs over it runs on.
 func (s *story) stopRelay() {
 	r := s.inUse()
-	mark, began := s.a.Mark(), time.Now()
+	mark, began := s.c.Mark(), time.Now()
 	s.mark = began
 	s.dead[r.id] = true
 	if err := r.Stop(); err != nil {
 		s.t.Error(err)
 	}
 	stopped := time.Now()
-	moved := event(s.a, mark, "living relays only", func(e node.AddrsChanged) bool {
+	moved := event(s.c, mark, "living relays only", func(e node.AddrsChanged) bool {
 		return e.Circuits > 0 && !slices.Contains(relaysIn(e.Addrs), r.id)
 	})
-	l := s.c.ping(s.a)
-	s.done(r.machine.Name()+" SIGTERM", "exit code %d after %s; a: only living advertised %s; c there again %s after the end, %s",
+	l := s.d.ping(s.c)
+	s.done(r.machine.Name()+" SIGTERM", "exit code %d after %s; c: only living advertised %s; d there again %s after the end, %s",
 		r.ExitCode(), seconds(stopped.Sub(began)), seconds(moved.When().Sub(began)), seconds(time.Since(stopped)), l.Path)
 	if !moved.When().Before(stopped) {
-		s.t.Error("a advertised the relay until it was gone")
+		s.t.Error("c advertised the relay until it was gone")
 	}
 }
 
 // lookBack holds what was true all the time: from the first circuit address on
-// there was always one, c had no direct path to a, and the verdicts that one
+// there was always one, d had no direct path to c, and the verdicts that one
 // server gave were confirmed by others.
 func (s *story) lookBack() {
 	for _, p := range s.peers() {
@@ -348,9 +350,9 @@ func (s *story) lookBack() {
 			s.t.Errorf("%s: the last verdict is %+v, want private by several servers", p.machine.Name(), v)
 		}
 	}
-	for _, e := range events[node.PathChanged](s.c, 0) {
-		if e.Peer.String() == s.a.id && e.To.Direct() {
-			s.t.Errorf("c: %s", e)
+	for _, e := range events[node.PathChanged](s.d, 0) {
+		if e.Peer.String() == s.c.id && e.To.Direct() {
+			s.t.Errorf("d: %s", e)
 		}
 	}
 }
