@@ -7,7 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/causeway-p2p/causeway/direct"
 	"github.com/causeway-p2p/causeway/testnet"
 )
 
@@ -60,9 +59,6 @@ func TestGuessing(t *testing.T) {
 				if e.Outcome.Direct() {
 					won++
 					took = append(took, e.Took)
-				}
-				if e.Outcome.Direct() && e.Outcome != direct.Guessed && !test.cfg.Sequential {
-					t.Errorf("%s, want %q", e, direct.Guessed)
 				}
 			}
 			slices.Sort(took)

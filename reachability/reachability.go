@@ -80,7 +80,7 @@ type Tracker struct {
 	watch     network.Notifiee
 	shown     atomic.Pointer[snapshot]
 	mapped    atomic.Pointer[[]ma.Multiaddr]
-	hairpin   atomic.Value  // Fact
+	hairpin   atomic.Pointer[Fact]
 	quicWorks atomic.Bool   // since the network changed
 	changes   chan struct{} // the network changed
 	remap     chan struct{} // mapped is another
@@ -128,7 +128,6 @@ func New(cfg Config) (*Tracker, error) {
 		emitter:  emitter,
 	}
 	t.client = newDialBackClient(cfg.Host, t.contacts)
-	t.hairpin.Store(NotTold)
 	t.watch = t.notifiee()
 	cfg.Host.Network().Notify(t.watch)
 	for _, c := range cfg.Host.Network().Conns() {
@@ -190,7 +189,7 @@ func (t *Tracker) SetMapped(addrs []ma.Multiaddr) {
 
 // SetHairpin tells whether the NAT leads back in what goes to our own external
 // address. It is part of the next verdict.
-func (t *Tracker) SetHairpin(f Fact) { t.hairpin.Store(f) }
+func (t *Tracker) SetHairpin(f Fact) { t.hairpin.Store(&f) }
 
 // Run probes until ctx ends, and waits for what it started.
 func (t *Tracker) Run(ctx context.Context) error {
