@@ -70,7 +70,6 @@ func (u *Upgrader) Dial(ctx context.Context, to ma.Multiaddr, p peer.ID) error {
 type early struct {
 	mu      sync.Mutex
 	pending map[*earlyDial]struct{}
-	settled bool
 }
 
 type earlyDial struct {
