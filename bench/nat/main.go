@@ -168,7 +168,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	r := runner{options: o, progress: stderr}
 	verdicts := r.measure(ctx, cells, judges)
 	if o.check && ctx.Err() == nil {
-		r.again(ctx, cells)
+		verdicts = r.again(ctx, cells, verdicts)
 	}
 	if ctx.Err() != nil {
 		fmt.Fprintln(stderr, "Error: interrupted")

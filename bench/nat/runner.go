@@ -71,7 +71,7 @@ func (r *runner) measure(ctx context.Context, cells []*cell, judges []network) [
 			for _, i := range impls {
 				jobs = append(jobs, func() {
 					j := judge(ctx, network, i, n)
-					r.note(ctx, fmt.Sprintf("%-36s %-5s %d  %s", "verdict/"+id(network), i, n, j), func() {
+					r.note(ctx, fmt.Sprintf("%-36s      %-5s %d  %s", "verdict/"+id(network), i, n, j), func() {
 						verdicts = append(verdicts, j)
 					})
 				})
@@ -100,21 +100,36 @@ func (r *runner) round(ctx context.Context, c *cell, impls []impl, n int) (jobs 
 }
 
 // again tries once more what has missed its bound or could not be measured, in
-// case that was the machine.
-func (r *runner) again(ctx context.Context, cells []*cell) {
-	var jobs []func()
+// case that was the machine, and returns the verdicts that count.
+func (r *runner) again(ctx context.Context, cells []*cell, verdicts []judged) []judged {
+	var retry []*cell
 	for _, c := range cells {
-		why := append(c.missed(), c.broken()...)
-		if len(why) == 0 {
-			continue
-		}
-		fmt.Fprintf(r.progress, "once more, in case that was noise: %s\n", why[0])
-		c.First, c.Trials = c.Trials, nil
-		for n := 1; n <= r.trials; n++ {
-			jobs = append(jobs, r.round(ctx, c, r.impls, n)...)
+		if why := append(c.missed(), c.broken()...); len(why) > 0 {
+			fmt.Fprintf(r.progress, "once more, in case that was noise: %s\n", why[0])
+			c.First, c.Trials = c.Trials, nil
+			retry = append(retry, c)
 		}
 	}
-	r.work(ctx, jobs)
+	var judges []network
+	var good []judged
+	for n, list := range byNetwork(verdicts) {
+		missed, broken := missedVerdicts(list)
+		if why := append(missed, broken...); len(why) > 0 {
+			fmt.Fprintf(r.progress, "once more, in case that was noise: %s\n", why[0])
+			judges = append(judges, n)
+		} else {
+			good = append(good, list...)
+		}
+	}
+	return append(good, r.measure(ctx, retry, judges)...)
+}
+
+func byNetwork(list []judged) map[network][]judged {
+	m := make(map[network][]judged)
+	for _, j := range list {
+		m[j.Network] = append(m[j.Network], j)
+	}
+	return m
 }
 
 // work runs jobs in order, several at a time.

@@ -33,7 +33,20 @@ func document(out output) string {
 trial with fresh processes and fresh mappings. See
 [bench/nat](../bench/nat/README.md) for what is measured and how.
 
-` + markdown(out)
+` + bounds(out) + "\n" + markdown(out)
+}
+
+// bounds says which of them were kept.
+func bounds(out output) string {
+	if len(out.Missed)+len(out.Broken) == 0 {
+		return "Every bound was kept.\n"
+	}
+	var b strings.Builder
+	b.WriteString("Bounds that were missed:\n\n")
+	for _, m := range append(slices.Clone(out.Missed), out.Broken...) {
+		fmt.Fprintf(&b, "- %s\n", m)
+	}
+	return b.String()
 }
 
 // matrix is the table of one impl over one transport; nothing if it is empty.

@@ -65,55 +65,60 @@ func missedVerdicts(list []judged) (missed, broken []string) {
 	return missed, broken
 }
 
-// verdictCell sums up what a judge said behind one network, one part for each
-// way in which the trials went; times are medians.
-func verdictCell(list []judged, n network, judge string) string {
-	type way struct {
-		count   int
-		seconds [][]float64 // of each word
-		words   []verdict
-	}
-	ways := make(map[string]*way)
-	var order []string
+// A course is one way in which a judge's trials went: what was said, in which
+// order.
+type course struct {
+	words   []verdict
+	seconds [][]float64 // of each word
+	count   int
+}
+
+// courses sorts the trials of one judge behind one network.
+func courses(list []judged, n network, judge string) (all []*course) {
+	known := make(map[string]*course)
 	for _, j := range list {
 		if j.Network != n || j.Err != "" || (judge == judgeNode) != (j.Impl == ours) {
 			continue
 		}
 		var words []verdict
-		key := ""
+		var text []string
 		for _, v := range j.Verdicts {
 			if v.Judge == judge {
-				words = append(words, v)
-				key += fmt.Sprintf("%s %t, ", v.Says, v.Insured)
+				words, text = append(words, v), append(text, v.word())
 			}
 		}
-		w := ways[key]
-		if w == nil {
-			w = &way{words: words, seconds: make([][]float64, len(words))}
-			ways[key] = w
-			order = append(order, key)
+		key := strings.Join(text, ", ")
+		c := known[key]
+		if c == nil {
+			c = &course{words: words, seconds: make([][]float64, len(words))}
+			known[key], all = c, append(all, c)
 		}
-		w.count++
+		c.count++
 		for i, v := range words {
-			w.seconds[i] = append(w.seconds[i], v.Seconds)
+			c.seconds[i] = append(c.seconds[i], v.Seconds)
 		}
 	}
+	return all
+}
+
+// verdictCell sums up what a judge said behind one network; times are medians.
+func verdictCell(list []judged, n network, judge string) string {
 	var parts []string
-	for _, key := range order {
-		w := ways[key]
+	all := courses(list, n, judge)
+	for _, c := range all {
 		text := "none"
-		if len(w.words) > 0 {
+		if last := len(c.words) - 1; last >= 0 {
 			var said []string
-			for i, v := range w.words {
-				said = append(said, fmt.Sprintf("%s %.1f s", v.word(), median(w.seconds[i])))
+			for i, v := range c.words {
+				said = append(said, fmt.Sprintf("%s %.1f s", v.word(), median(c.seconds[i])))
 			}
 			text = strings.Join(said, ", then ")
-			if !w.words[len(w.words)-1].right(n) {
+			if !c.words[last].right(n) {
 				text = "**" + text + "**"
 			}
 		}
-		if len(order) > 1 {
-			text += fmt.Sprintf(" (%d×)", w.count)
+		if len(all) > 1 {
+			text += fmt.Sprintf(" (%d×)", c.count)
 		}
 		parts = append(parts, text)
 	}
