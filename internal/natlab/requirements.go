@@ -23,7 +23,7 @@ func unmet(tb TB, why string) {
 // get it; "" if nothing is.
 func missing() string {
 	if os.Geteuid() != 0 {
-		return "root: run the test with sudo, or inside unshare -Urnm (see the package doc)"
+		return "root: run it with sudo, or inside unshare -Urnm (see the package doc)"
 	}
 	if _, err := exec.LookPath("ip"); err != nil {
 		return "the ip command: apt install iproute2"

@@ -59,6 +59,9 @@ func (lab *Lab) onTheWay() *transit {
 	defer lab.mu.Unlock()
 	if lab.transit == nil {
 		t, err := newTransit(lab.core.netns)
+		if errors.Is(err, errNoTUN) {
+			unmet(lab.tb, "TUN devices (modprobe tun; without root, leave to open /dev/net/tun): "+firstLine(err))
+		}
 		lab.must(err)
 		lab.transit = t
 	}
@@ -110,13 +113,16 @@ func newTransit(netns string) (*transit, error) {
 	return t, nil
 }
 
+// errNoTUN: the machine has none, or not for us.
+var errNoTUN = errors.New("no TUN devices")
+
 // openTUN makes a TUN device in a namespace, whose file works from anywhere.
 func openTUN(netns, name string) (*os.File, error) {
 	fd := -1
 	err := inNamespace(netns, func() (err error) {
 		fd, err = unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 		if err != nil {
-			return fmt.Errorf("open /dev/net/tun: %w", err)
+			return fmt.Errorf("%w: open /dev/net/tun: %w", errNoTUN, err)
 		}
 		req, err := unix.NewIfreq(name)
 		if err != nil {
