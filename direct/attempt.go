@@ -29,6 +29,13 @@ const (
 	// hedge is when a QUIC address is dialled again: a handshake that was lost
 	// at a NAT repeats its first packet after 0.3 s only.
 	hedge = 100 * time.Millisecond
+	// tcpLead is how much sooner than the other side we dial over TCP, although
+	// both mean the same moment: half of the round trip that we measured is more
+	// than a message takes if the machines are busy. A SYN that comes too soon is
+	// dropped (RFC 5382, REQ-4) and does no harm. But if theirs is the first, it
+	// meets a dial that did not wait, so that both are clients; or our listener,
+	// whose answer a NAT of Linux takes for no part of what it has seen.
+	tcpLead = 10 * time.Millisecond
 )
 
 // attempt is one try at a direct connection to a peer.
@@ -173,7 +180,7 @@ func (a *attempt) round(ctx context.Context, conn network.Conn, last bool) Outco
 		}
 	}
 	a.dials.Go(func() {
-		if a.wait(ctx, delay) || ctx.Err() != nil {
+		if a.wait(ctx, delay-tcpLead) || ctx.Err() != nil {
 			return
 		}
 		early.settle()
@@ -253,7 +260,7 @@ func (a *attempt) tcpDelay() time.Duration {
 	if !a.their.ours {
 		return 0 // it dials at once
 	}
-	return min(max(a.rtt/2, 10*time.Millisecond), maxDelay)
+	return min(a.rtt/2+tcpLead, maxDelay).Truncate(time.Millisecond) // as it is told
 }
 
 // redial dials a QUIC address once more if nothing has come by then.
