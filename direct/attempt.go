@@ -49,14 +49,16 @@ type attempt struct {
 	rtt   time.Duration // over the relay
 
 	direct <-chan struct{}
+	run    context.Context // of the upgrader
 	ctx    context.Context // of the dials
 	dials  sync.WaitGroup
 
 	guesses atomic.Int64 // packets sent for guessing ports
 
-	mu      sync.Mutex // guards the fields below
-	synced  bool       // the moment to dial has come
-	guessed bool       // a connection came out of guessing ports
+	mu      sync.Mutex         // guards the fields below
+	synced  bool               // the moment to dial has come
+	guessed bool               // a connection came out of guessing ports
+	spent   map[netip.Addr]int // dials, by where they went
 }
 
 // result is how an attempt ended.
@@ -97,7 +99,7 @@ func (u *Upgrader) initiate(ctx context.Context, conn network.Conn) result {
 	defer cancel()
 	last := TimedOut
 	for round := range rounds {
-		if round == stockRounds && !a.their.ours {
+		if round == stockRounds && !a.their.ours || round > 0 && !u.rates.total.Allow() {
 			break
 		}
 		o := a.round(ctx, conn, round == stockRounds-1)
@@ -118,12 +120,16 @@ func (u *Upgrader) initiate(ctx context.Context, conn network.Conn) result {
 // direct connection.
 func (a *attempt) during(ctx context.Context) (context.Context, func()) {
 	direct, stop := a.u.awaitDirect(a.peer)
+	a.run = ctx
 	ctx, cancel := context.WithCancel(ctx)
 	a.direct, a.ctx = direct, ctx
 	return ctx, func() {
 		cancel()
 		stop()
 		a.dials.Wait()
+		if a.there() {
+			a.repay()
+		}
 	}
 }
 
@@ -142,7 +148,7 @@ func (a *attempt) round(ctx context.Context, conn network.Conn, last bool) Outco
 		c.s.Reset()
 		return whyNot(err)
 	}
-	a.their, a.rtt = t, rtt
+	a.their, a.rtt = t, min(rtt, maxRTT)
 	where := targets(t.addrs)
 	if len(where) == 0 && len(own) == 0 && len(t.lan) == 0 {
 		c.s.Reset()
@@ -154,7 +160,9 @@ func (a *attempt) round(ctx context.Context, conn network.Conn, last bool) Outco
 	}
 	early := a.early(where)
 	defer early.stop()
-	a.neighbours(t.lan)
+	if shareIP(own, t.addrs) {
+		a.neighbours(t.lan)
+	}
 	delay := a.tcpDelay()
 	if err := u.sync(c, a.nat, lan, delay); err != nil {
 		c.s.Reset()
@@ -163,7 +171,7 @@ func (a *attempt) round(ctx context.Context, conn network.Conn, last bool) Outco
 	c.s.Close()
 
 	// Half a round trip from now the other side reads SYNC.
-	if a.wait(ctx, rtt/2) {
+	if a.wait(ctx, a.rtt/2) {
 		return Punched
 	}
 	a.mu.Lock()
@@ -204,7 +212,9 @@ func (a *attempt) answer(ctx context.Context, t their) result {
 	ctx, cancel := a.during(ctx)
 	defer cancel()
 	where := targets(t.addrs)
-	a.neighbours(t.lan)
+	if shareIP(a.u.cfg.Addrs(), t.addrs) {
+		a.neighbours(t.lan)
+	}
 	ctx, cancelRound := context.WithTimeout(ctx, t.delay+a.patience())
 	defer cancelRound()
 	for _, to := range where {
@@ -333,7 +343,7 @@ func whyNot(err error) Outcome {
 	case strings.Contains(text, "protocols not supported") || strings.Contains(text, "protocol not supported"):
 		return Unsupported
 	case errors.Is(err, network.ErrReset):
-		return NotOverThere
+		return Refused
 	}
 	return Interrupted
 }

@@ -26,7 +26,10 @@ const (
 	maxMessage = 4096
 	// exchangeTimeout bounds the conversation. Its two round trips go over a
 	// relay, which may be busy.
-	exchangeTimeout = 15 * time.Second
+	exchangeTimeout = 6 * time.Second
+	// maxRTT bounds the round trip that the other side makes us believe in, and
+	// with it how long we wait.
+	maxRTT = time.Second
 	// maxDelay bounds how much later TCP is dialled.
 	maxDelay = 500 * time.Millisecond
 	// maxSent bounds the addresses that we name: there is no use in more.
@@ -220,7 +223,7 @@ func (u *Upgrader) answer(ctx context.Context, s network.Stream, p peer.ID) (res
 		s.Reset()
 		return a.result(BadMessage), errors.Is(err, errBroken)
 	}
-	a.rtt = time.Since(begun)
+	a.rtt = min(time.Since(begun), maxRTT)
 	s.Close()
 	t.lan, t.delay = sync.lan, sync.delay
 	return a.answer(ctx, t), true

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"sync"
+	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -25,11 +27,38 @@ var errNoTransport = errors.New("no transport for it")
 // dial dials an address beside the caller, and hands what comes of it to the
 // swarm.
 func (a *attempt) dial(ctx context.Context, to ma.Multiaddr, as role) {
+	if !a.spend(to) {
+		return
+	}
 	a.dials.Go(func() {
 		if err := a.u.dial(ctx, to, a.peer, as, nil); err != nil && ctx.Err() == nil {
 			log.Debug("dial failed", "peer", a.peer, "addr", to, "reason", err.Error())
 		}
 	})
+}
+
+// spend reports whether another dial to an IP address is all right.
+func (a *attempt) spend(to ma.Multiaddr) bool {
+	ap, _, _ := plainAddr(to)
+	if !a.u.rates.ips.take(ap.Addr(), time.Now()) {
+		return false
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.spent == nil {
+		a.spent = make(map[netip.Addr]int)
+	}
+	a.spent[ap.Addr()]++
+	return true
+}
+
+// repay gives back what was spent on a peer that was there.
+func (a *attempt) repay() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for ip, n := range a.spent {
+		a.u.rates.ips.give(ip, n, time.Now())
+	}
 }
 
 // dial dials one address, whatever connections to the peer there are, and hands
@@ -88,7 +117,9 @@ func (a *attempt) early(where []ma.Multiaddr) *early {
 			// other can be sent to that address from our port.
 			continue
 		}
-		e.dial(a, to, udp)
+		if a.spend(to) {
+			e.dial(a, to, udp)
+		}
 	}
 	return e
 }

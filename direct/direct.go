@@ -100,7 +100,7 @@ const (
 	// is lost beyond is found by the next sweep.
 	maxTouched = 1024
 	// maxAnswers bounds the attempts of others that are under way at once.
-	maxAnswers = 16
+	maxAnswers = 64
 )
 
 // New returns an upgrader for the host.
@@ -193,7 +193,11 @@ func (u *Upgrader) Run(ctx context.Context) error {
 			for _, p := range u.host.Network().Peers() {
 				u.look(ctx, records, p)
 			}
+			for p := range records {
+				u.look(ctx, records, p) // a disconnection may have been missed
+			}
 			u.letGo(records)
+			u.Changed() // our addresses change without a word
 		case <-due.C:
 		}
 		due.Reset(u.startDue(ctx, records))
@@ -202,15 +206,27 @@ func (u *Upgrader) Run(ctx context.Context) error {
 
 // standpoint is what attempts depend on at our side.
 func (u *Upgrader) standpoint() string {
+	nat := u.cfg.NAT()
 	var on []string
 	for _, p := range u.networks() {
 		on = append(on, p.String())
 	}
 	for _, a := range u.cfg.Addrs() {
-		on = append(on, a.String())
+		to, udp, ok := plainAddr(a)
+		if !ok {
+			continue
+		}
+		mapping := nat.TCPMapping
+		if udp {
+			mapping = nat.UDPMapping
+		}
+		if mapping.unpredictable() {
+			to = netip.AddrPortFrom(to.Addr(), 0) // the ports are others every time
+		}
+		on = append(on, fmt.Sprint(to, udp))
 	}
 	slices.Sort(on)
-	return fmt.Sprint(u.cfg.NAT(), on)
+	return fmt.Sprint(nat, slices.Compact(on))
 }
 
 // stop ends the part that others begin, and waits for everything.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"sync"
 
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/transport"
 )
 
@@ -25,10 +26,28 @@ func NewDoor() *Door {
 
 var errDoorClosed = errors.New("the host is closed")
 
+// dialled is a connection that we made, whatever the swarm takes it for.
+type dialled struct{ transport.CapableConn }
+
+// As lets WeDialled find it beneath the swarm's wrappers.
+func (c *dialled) As(target any) bool {
+	if t, ok := target.(**dialled); ok {
+		*t = c
+		return true
+	}
+	return c.CapableConn.As(target)
+}
+
+// WeDialled reports whether we made a connection, here or in the swarm.
+func WeDialled(c network.Conn) bool {
+	var d *dialled
+	return c.Stat().Direction == network.DirOutbound || c.As(&d)
+}
+
 // hand gives a connection to the swarm, or closes it if that is gone.
 func (d *Door) hand(c transport.CapableConn) error {
 	select {
-	case d.conns <- c:
+	case d.conns <- &dialled{c}:
 		return nil
 	case <-d.closed:
 		c.Close()

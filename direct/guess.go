@@ -71,7 +71,7 @@ func (a *attempt) guess(ctx context.Context, where []ma.Multiaddr) bool {
 	}
 	var seen []netip.AddrPort
 	for _, to := range where {
-		if ap, udp, _ := plainAddr(to); udp && ap.Addr().Is4() {
+		if ap, udp, _ := plainAddr(to); udp && ap.Addr().Is4() && (len(seen) == 0 || seen[0].Addr() == ap.Addr()) {
 			seen = append(seen, ap)
 		}
 	}
@@ -111,8 +111,8 @@ func (a *attempt) guessPorts(ctx context.Context, seen []netip.AddrPort) {
 	}
 }
 
-// order is the ports to try: those that follow the ones that were seen, and
-// those before, then any, each once.
+// order is the ports to try: those that follow the highest that was seen, then
+// any, each once.
 func order(seen []netip.AddrPort, n int) []uint16 {
 	out := make([]uint16, 0, n)
 	tried := make(map[uint16]bool, n)

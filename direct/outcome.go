@@ -18,19 +18,19 @@ const (
 	Guessed Outcome = "guessed" // by guessing the ports of a symmetric NAT
 
 	// What did not.
-	TimedOut     Outcome = "timed_out"    // nothing came back
-	Unsupported  Outcome = "unsupported"  // the peer does not speak DCUtR
-	NoAddrs      Outcome = "no_addrs"     // neither has an address that the other could dial
-	Interrupted  Outcome = "interrupted"  // the relayed connection ended first
-	BadMessage   Outcome = "bad_message"  // the peer broke the protocol
-	MissedPorts  Outcome = "missed_ports" // none of the guessed ports was right
-	NotOverThere Outcome = "refused"      // the peer did not want to
+	TimedOut    Outcome = "timed_out"    // nothing came back
+	Unsupported Outcome = "unsupported"  // the peer does not speak DCUtR
+	NoAddrs     Outcome = "no_addrs"     // neither has an address that the other could dial
+	Interrupted Outcome = "interrupted"  // the relayed connection ended first
+	BadMessage  Outcome = "bad_message"  // the peer broke the protocol
+	MissedPorts Outcome = "missed_ports" // none of the guessed ports was right
+	Refused     Outcome = "refused"      // the peer did not want to
 )
 
 // outcomes are all there are, so that each is a counter from the start.
 var outcomes = []Outcome{
 	Dialled, Punched, LAN, Guessed,
-	TimedOut, Unsupported, NoAddrs, Interrupted, BadMessage, MissedPorts, NotOverThere,
+	TimedOut, Unsupported, NoAddrs, Interrupted, BadMessage, MissedPorts, Refused,
 }
 
 // Direct reports whether there is a direct connection now.
@@ -93,7 +93,7 @@ func explain(o Outcome, ours, theirs NAT) string {
 		return "the relayed connection ended meanwhile"
 	case o == BadMessage:
 		return "the peer broke the protocol"
-	case o == NotOverThere:
+	case o == Refused:
 		return "the peer did not want to"
 	case ours.UDPMapping.unpredictable() && theirs.UDPMapping.unpredictable():
 		return "both NATs use another port for every destination, so that neither side can tell where to dial"

@@ -26,11 +26,14 @@ type record struct {
 	next     time.Time // of the next attempt; zero: none is planned
 	direct   time.Time // since when there is a direct connection; zero: there is none
 	told     Event     // the last that was
+	// idle are the connections that had no streams when last looked at.
+	idle map[string]bool
 }
 
 const (
-	// maxRunning bounds our own attempts that are under way at once.
-	maxRunning = 32
+	// maxRunning bounds our own attempts that are under way at once: far more
+	// than a handful of peers that take their time can hold up.
+	maxRunning = 128
 	// soonest is the pause between two attempts when something has changed:
 	// changes come in groups.
 	soonest = 2 * time.Second
@@ -45,7 +48,7 @@ const (
 // move, and a relay's bytes cost somebody money as long as they do not.
 func again(attempts int) time.Duration {
 	pauses := []time.Duration{time.Minute, 5 * time.Minute, 15 * time.Minute}
-	d := pauses[min(attempts-1, len(pauses)-1)]
+	d := pauses[max(0, min(attempts-1, len(pauses)-1))]
 	return d - d/10 + rand.N(d/5)
 }
 
@@ -65,20 +68,36 @@ func (u *Upgrader) look(ctx context.Context, records map[peer.ID]*record, p peer
 		rec = &record{since: now}
 		records[p] = rec
 	}
-	if !rec.ours && relayed.Stat().Direction == network.DirInbound {
+	if !rec.ours && u.begins(p) {
 		rec.ours, rec.next = true, now
 	}
 	switch {
 	case direct == nil && !rec.direct.IsZero():
+		held := now.Sub(rec.direct)
 		rec.direct = time.Time{}
-		if rec.ours {
+		if rec.ours && held >= grace {
 			rec.attempts, rec.next = 0, now
+		} else if rec.ours {
+			rec.next = now.Add(again(rec.attempts)) // it was not worth much
 		}
 	case direct != nil && rec.direct.IsZero():
 		rec.direct, rec.next = now, time.Time{}
 	}
 	u.note(p, rec, nil)
 	u.startOne(ctx, p, rec, now)
+}
+
+// begins reports whether it is for us to begin: a peer that came to us over a
+// relay. Where both have come to the other, it is for one of them.
+func (u *Upgrader) begins(p peer.ID) bool {
+	var came, went bool
+	for _, c := range u.host.Network().ConnsToPeer(p) {
+		if !c.IsClosed() && Relayed(c) {
+			inbound := c.Stat().Direction == network.DirInbound
+			came, went = came || inbound, went || !inbound
+		}
+	}
+	return came && (!went || u.host.ID() < p)
 }
 
 // soon plans another attempt, because something has changed.
@@ -110,8 +129,8 @@ func (u *Upgrader) startOne(ctx context.Context, p peer.ID, rec *record, now tim
 	if conn == nil {
 		return
 	}
-	if !u.rates.total.AllowN(now, 1) {
-		rec.next = now.Add(time.Second + rand.N(time.Second))
+	if !u.rates.allow(p, now) {
+		rec.next = now.Add(perPeerEvery + rand.N(perPeerEvery))
 		return
 	}
 	rec.attempts++

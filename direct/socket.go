@@ -2,6 +2,7 @@ package direct
 
 import (
 	"context"
+	"crypto/rand"
 	"net"
 	"net/netip"
 	"sync"
@@ -24,7 +25,7 @@ const handshakeWait = 3 * time.Second
 func (a *attempt) dialFrom(s net.PacketConn, to netip.AddrPort) {
 	// Not with the attempt's context: the other ways may have ended by now, and
 	// the peer counts on this one.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(a.ctx), handshakeWait)
+	ctx, cancel := context.WithTimeout(a.run, handshakeWait)
 	defer cancel()
 	_ = s.SetReadDeadline(time.Time{})
 	conn, err := a.u.dialOver(ctx, s, to, a)
@@ -43,7 +44,11 @@ func (a *attempt) dialFrom(s net.PacketConn, to netip.AddrPort) {
 }
 
 func (u *Upgrader) dialOver(ctx context.Context, s net.PacketConn, to netip.AddrPort, a *attempt) (transport.CapableConn, error) {
-	cm, err := quicreuse.NewConnManager(quic.StatelessResetKey{}, quic.TokenGeneratorKey{},
+	var reset quic.StatelessResetKey
+	var token quic.TokenGeneratorKey
+	rand.Read(reset[:])
+	rand.Read(token[:])
+	cm, err := quicreuse.NewConnManager(reset, token,
 		quicreuse.OverrideListenUDP(func(string, *net.UDPAddr) (net.PacketConn, error) { return s, nil }),
 		quicreuse.OverrideSourceIPSelector(func() (quicreuse.SourceIPSelector, error) { return anySource{}, nil }),
 	)

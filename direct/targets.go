@@ -6,6 +6,8 @@ import (
 
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
+
+	"github.com/causeway-p2p/causeway/internal/dialable"
 )
 
 // What a peer may make us dial. It names the addresses, we send the packets:
@@ -32,7 +34,7 @@ func targets(named []ma.Multiaddr) []ma.Multiaddr {
 	var out []ma.Multiaddr
 	for _, a := range named[:min(len(named), maxNamed)] {
 		to, udp, ok := plainAddr(a)
-		if !ok || !manet.IsPublicAddr(a) || !allowedPort(to.Port()) || slices.ContainsFunc(out, a.Equal) {
+		if !ok || !manet.IsPublicAddr(a) || !dialable.Public(to.Addr()) || !allowedPort(to.Port()) || slices.ContainsFunc(out, a.Equal) {
 			continue
 		}
 		ip := to.Addr()

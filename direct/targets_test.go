@@ -36,6 +36,7 @@ func TestTargets(t *testing.T) {
 			"/ip4/192.168.1.1/tcp/4001 /ip4/127.0.0.1/tcp/4001 /ip4/169.254.169.254/tcp/4001 /ip4/100.64.0.1/tcp/4001 /ip4/224.0.0.1/udp/4001/quic-v1 /ip4/0.0.0.0/tcp/4001 /ip6/::1/tcp/4001 /ip6/fe80::1/tcp/4001 /ip6/fc00::1/tcp/4001 /ip4/255.255.255.255/udp/4001/quic-v1",
 			"",
 		},
+		{"IPv4 addresses in IPv6 ones", "/ip6/64:ff9b::a00:1/tcp/4001 /ip6/2002:7f00:1::1/tcp/4001 /ip6/2001:0:a00:1::1/tcp/4001", ""},
 		{"services of the net", "/ip4/11.0.0.2/tcp/22 /ip4/11.0.0.2/tcp/25 /ip4/11.0.0.2/tcp/0 /ip4/11.0.0.2/udp/53/quic-v1 /ip4/11.0.0.2/tcp/443", "/ip4/11.0.0.2/tcp/443"},
 		{"names and other transports", "/dns4/example.com/tcp/4001 /ip4/11.0.0.2/tcp/4001/ws /ip4/11.0.0.2/udp/4001/quic-v1/webtransport /ip4/11.0.0.2/udp/4001 /ip4/11.0.0.2/tcp/4001/p2p/" + id + "/p2p-circuit", ""},
 		{"with the peer's ID", "/ip4/11.0.0.2/tcp/4001/p2p/" + id, "/ip4/11.0.0.2/tcp/4001/p2p/" + id},

@@ -1,8 +1,10 @@
 package node
 
 import (
+	"context"
 	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/libp2p/go-libp2p/core/transport"
 	"github.com/libp2p/go-libp2p/p2p/transport/quicreuse"
@@ -65,8 +67,26 @@ func (n *Node) sockets() direct.Sockets {
 // udpSockets are the machine's.
 type udpSockets struct{ quic *quicreuse.ConnManager }
 
-// Addrs implements direct.Sockets.
-func (udpSockets) Addrs() ([]net.Addr, error) { return net.InterfaceAddrs() }
+// Addrs implements direct.Sockets. It names the network that the default route
+// leaves by, and no others: those of containers and VPNs are nobody's LAN.
+func (udpSockets) Addrs() ([]net.Addr, error) {
+	// Connecting a UDP socket sends nothing.
+	var d net.Dialer
+	probe, err := d.DialContext(context.Background(), "udp4", "11.0.0.1:9")
+	if err != nil {
+		return nil, nil //nolint:nilerr // no default route, no LAN
+	}
+	defer probe.Close()
+	source := probe.LocalAddr().(*net.UDPAddr).IP
+	all, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(all, func(a net.Addr) bool {
+		n, ok := a.(*net.IPNet)
+		return !ok || !n.IP.Equal(source)
+	}), nil
+}
 
 // Open implements direct.Sockets.
 func (udpSockets) Open() (net.PacketConn, error) { return net.ListenUDP("udp4", nil) }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/causeway-p2p/causeway/direct"
 	"github.com/causeway-p2p/causeway/reachability"
@@ -242,5 +243,99 @@ func TestHairpinFact(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// TestBothCalled: two peers that call each other at the same moment end up with
+// one direct connection.
+func TestBothCalled(t *testing.T) {
+	simulate(t, func(t *testing.T, w *world) {
+		w.bootstrap()
+		relay := w.relays(1)[0]
+		a, b := w.pair(
+			w.net.NAT("nat a", testnet.PortRestricted()).Host("a"),
+			w.net.NAT("nat b", testnet.PortRestricted()).Host("b"))
+		ctx := network.WithAllowLimitedConn(timeout(t), "test")
+		call := func(from, to *Node) {
+			info := peer.AddrInfo{ID: to.ID(), Addrs: []ma.Multiaddr{circuitThrough(relay, to.ID())}}
+			if err := from.Host().Connect(ctx, info); err != nil {
+				t.Error(err)
+			}
+		}
+		go call(a, b)
+		call(b, a)
+		time.Sleep(time.Minute)
+		for _, n := range []*Node{a, b} {
+			other := a.ID()
+			if n == a {
+				other = b.ID()
+			}
+			conns := n.Host().Network().ConnsToPeer(other)
+			if len(conns) != 1 || !PathOf(conns[0]).Direct() {
+				t.Errorf("after a minute: %d connections, want one, and direct: %v", len(conns), conns)
+			}
+			attempts := 0
+			for e := range n.History(closed(t)) {
+				if _, ok := e.(DirectAttempt); ok {
+					attempts++
+				}
+			}
+			if attempts > 2 {
+				t.Errorf("%d attempts for one connection", attempts)
+			}
+		}
+	})
+}
+
+// TestWitness: one more connection to a peer is enough for being seen.
+func TestWitness(t *testing.T) {
+	simulate(t, func(t *testing.T, w *world) {
+		first := w.bootstrap()
+		info := w.boot[0]
+		w.boot = nil
+		a := w.withSockets(w.net.NAT("nat a", testnet.PortRestricted()).Host("a"))
+		if err := a.upgrader.Dial(timeout(t), info.Addrs[0], info.ID); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		if u := a.reachability.Unobserved(); len(u) > 0 {
+			t.Errorf("nobody sees us over %v", u)
+		}
+		if n := len(a.Host().Network().ConnsToPeer(first.ID())); n != 1 {
+			t.Errorf("%d connections to the witness, want 1", n)
+		}
+	})
+}
+
+// TestCloseAtAnyMoment: a node that is closed while holes are punched and ports
+// guessed is closed at once.
+func TestCloseAtAnyMoment(t *testing.T) {
+	step := 270 * time.Millisecond
+	if testing.Short() {
+		step *= 3
+	}
+	for _, cfg := range []testnet.NATConfig{testnet.PortRestricted(), testnet.Symmetric()} {
+		for d := time.Duration(0); d < 3*time.Second; d += step {
+			t.Run(fmt.Sprintf("%s mapping, after %v", cfg.Mapping, d), func(t *testing.T) {
+				simulate(t, func(t *testing.T, w *world) {
+					w.bootstrap()
+					w.relays(1)
+					a, b := w.pair(
+						w.net.NAT("nat a", testnet.PortRestricted()).Host("a"),
+						w.net.NAT("nat b", cfg).Host("b"))
+					go a.Connect(timeout(t), b.ID())
+					time.Sleep(d)
+					for _, n := range []*Node{b, a} {
+						begun := time.Now()
+						if err := n.Close(); err != nil {
+							t.Error(err)
+						}
+						if took := time.Since(begun); took > 500*time.Millisecond {
+							t.Errorf("Close took %v", took)
+						}
+					}
+				})
+			})
+		}
 	}
 }

@@ -200,7 +200,7 @@ func (n *Node) build() (err error) {
 	// Our tracker comes first: it puts "unknown" on the event bus before the
 	// DHT looks there.
 	if n.reachability, err = reachability.New(reachability.Config{
-		Host: n.host, Announced: n.cfg.Announce, Strangers: strangers{n.stranger}, OnChange: n.verdictChanged,
+		Host: n.host, Announced: n.cfg.Announce, Strangers: strangers{n.stranger}, Dialled: direct.WeDialled, OnChange: n.verdictChanged,
 	}); err != nil {
 		return err
 	}

@@ -27,6 +27,9 @@ const (
 	// without UDP stays one for a while.
 	maxWitnessTries = 3
 	witnessPause    = time.Minute
+	// witnessTrust is how long a witness has to say what it sees, before another
+	// one is looked for.
+	witnessTrust = 10 * time.Second
 	// witnessTag keeps the connection manager from closing the connection.
 	witnessTag = "causeway/witness"
 )
@@ -37,6 +40,7 @@ func (n *Node) keepWitnesses(ctx context.Context) error {
 	defer tick.Stop()
 	notBefore := make(map[string]time.Time)
 	witness := make(map[string]peer.ID)
+	tag := func(transport string) string { return witnessTag + "/" + transport }
 	for {
 		select {
 		case <-ctx.Done():
@@ -49,13 +53,19 @@ func (n *Node) keepWitnesses(ctx context.Context) error {
 				if now.Before(notBefore[transport]) {
 					continue
 				}
-				notBefore[transport] = now.Add(witnessEvery)
-				n.host.ConnManager().Unprotect(witness[transport], witnessTag)
-				p, ok := n.findWitness(ctx, transport)
-				if !ok {
-					notBefore[transport] = now.Add(witnessPause)
+				if old, ok := witness[transport]; ok {
+					n.host.ConnManager().Unprotect(old, tag(transport))
+					delete(witness, transport)
 				}
-				witness[transport] = p
+				p, ok := n.findWitness(ctx, transport)
+				switch {
+				case p != "":
+					witness[transport] = p
+					n.host.ConnManager().Protect(p, tag(transport))
+					notBefore[transport] = time.Now().Add(witnessTrust)
+				case !ok:
+					notBefore[transport] = time.Now().Add(witnessPause)
+				}
 			}
 		}
 	}
@@ -89,7 +99,6 @@ func (n *Node) seenBy(ctx context.Context, p peer.ID, a ma.Multiaddr) bool {
 		log.Debug("no witness over a transport", "peer", p, "addr", a, "reason", err)
 		return false
 	}
-	n.host.ConnManager().Protect(p, witnessTag)
 	return true
 }
 

@@ -30,6 +30,7 @@ type sight struct {
 	at       netip.AddrPort // where it saw us
 	addr     ma.Multiaddr   // the same
 	outbound bool           // we dialled it: the NAT made the mapping for it
+	conn     network.Conn
 	last     time.Time
 }
 
@@ -54,7 +55,7 @@ func (t *Tracker) see(ev event.EvtPeerIdentificationCompleted, now time.Time) {
 	}
 	s := sight{
 		by: ev.Peer, from: from, network: nw, local: portOf(ev.Conn.LocalMultiaddr()), at: at, addr: a,
-		outbound: ev.Conn.Stat().Direction == network.DirOutbound, last: now,
+		outbound: t.dialled(ev.Conn), conn: ev.Conn, last: now,
 	}
 	t.sights[sightKey{s.from, s.network, s.local, s.outbound}] = s
 	if len(t.sights) <= maxSights {
@@ -235,7 +236,7 @@ func (t *Tracker) quicFailed() (n int) {
 		return 0
 	}
 	for _, c := range t.cfg.Host.Network().Conns() {
-		if c.Stat().Direction != network.DirOutbound || isCircuit(c.RemoteMultiaddr()) || !manet.IsPublicAddr(c.RemoteMultiaddr()) {
+		if !t.dialled(c) || isCircuit(c.RemoteMultiaddr()) || !manet.IsPublicAddr(c.RemoteMultiaddr()) {
 			continue
 		}
 		if t := transportOf(c.RemoteMultiaddr()); t != "tcp" && t != "ws" {
@@ -330,7 +331,7 @@ func (t *Tracker) unobserved(cands []*candidate) []string {
 		})
 		seen := false
 		for _, s := range t.sights {
-			seen = seen || s.outbound && transportOf(s.addr) == transport && t.connected(s.by)
+			seen = seen || s.outbound && transportOf(s.addr) == transport && t.connected(s.by) && (s.conn == nil || !s.conn.IsClosed())
 		}
 		if !own && !seen {
 			out = append(out, transport)

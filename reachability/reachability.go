@@ -66,9 +66,17 @@ type Config struct {
 	// Strangers has hosts dial us that we never talked to. If nil, only those
 	// that come by themselves prove that strangers get through.
 	Strangers Strangers
+	// Dialled reports whether we made a connection that the swarm may take for
+	// an inbound one. If nil, none is.
+	Dialled func(network.Conn) bool
 	// OnChange is called with every new verdict, from one goroutine, in order.
 	// It must not block.
 	OnChange func(Verdict)
+}
+
+// dialled reports whether we made a connection.
+func (t *Tracker) dialled(c network.Conn) bool {
+	return c.Stat().Direction == network.DirOutbound || t.cfg.Dialled != nil && t.cfg.Dialled(c)
 }
 
 // Tracker keeps the verdict. Create it with New and start it with Run.

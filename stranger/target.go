@@ -9,6 +9,8 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
+
+	"github.com/causeway-p2p/causeway/internal/dialable"
 )
 
 // maxAddrLen bounds an address, in bytes: IPv6 with QUIC has 24.
@@ -46,30 +48,10 @@ func parseTarget(b []byte) (target, error) {
 		return target{}, refuse(Malformed)
 	}
 	ip, ok := netip.AddrFromSlice(a[0].RawValue())
-	if !ok || !public(ip) || !manet.IsPublicAddr(a) {
+	if !ok || !dialable.Public(ip) || !manet.IsPublicAddr(a) {
 		return target{}, refuse(NotPublic)
 	}
 	return target{addr: a, ip: ip}, nil
-}
-
-var (
-	unicast6 = netip.MustParsePrefix("2000::/3")
-	// special are within what manet.IsPublicAddr (go-multiaddr v0.16) takes for
-	// public: networks that nobody has, and IPv6 networks whose addresses
-	// contain an IPv4 address of the asker's choice.
-	special = []netip.Prefix{
-		netip.MustParsePrefix("192.0.0.0/24"), // RFC 6890
-		netip.MustParsePrefix("2001::/23"),    // RFC 2928: Teredo, ORCHID, …
-		netip.MustParsePrefix("2002::/16"),    // RFC 3056: 6to4
-		netip.MustParsePrefix("3fff::/20"),    // RFC 9637: documentation
-	}
-)
-
-// public reports whether an address is one of the internet's. It is only for
-// what manet.IsPublicAddr says yes to.
-func public(ip netip.Addr) bool {
-	return ip.IsValid() && (ip.Is4() || unicast6.Contains(ip)) &&
-		!slices.ContainsFunc(special, func(p netip.Prefix) bool { return p.Contains(ip) })
 }
 
 // Prefixes within which two addresses count as near: behind one router, or
@@ -95,7 +77,7 @@ func publicIP(a ma.Multiaddr) (netip.Addr, bool) {
 		return netip.Addr{}, false
 	}
 	ip, ok := netip.AddrFromSlice(a[0].RawValue())
-	return ip, ok && (a[0].Code() == ma.P_IP4 || a[0].Code() == ma.P_IP6) && public(ip)
+	return ip, ok && (a[0].Code() == ma.P_IP4 || a[0].Code() == ma.P_IP6) && dialable.Public(ip)
 }
 
 func relayed(a ma.Multiaddr) bool {

@@ -49,7 +49,7 @@ func TestTargets(t *testing.T) {
 			"/ip4/240.0.0.1/tcp/1", "/ip4/192.0.0.170/tcp/1", "/ip4/198.51.100.1/tcp/1",
 			"/ip6/::/tcp/1", "/ip6/::1/tcp/1", "/ip6/fe80::1/tcp/1", "/ip6/fc00::1/tcp/1", "/ip6/ff02::1/udp/1/quic-v1", "/ip6/2001:db8::1/tcp/1",
 			"/ip6/::ffff:8.8.8.8/tcp/1", "/ip6/::ffff:127.0.0.1/tcp/1", "/ip6/64:ff9b::7f00:1/tcp/1", "/ip6/64:ff9b:1::a00:1/tcp/1",
-			"/ip6/2002:7f00:1::1/tcp/1", "/ip6/2001:0:a00:1::1/tcp/1", "/ip6/3fff::1/tcp/1",
+			"/ip6/2002:7f00:1::1/tcp/1", "/ip6/2001:0:a00:1::1/tcp/1",
 		},
 	} {
 		for _, a := range list {
