@@ -48,6 +48,7 @@ vuln: ## known vulnerabilities, where the database can be reached
 bench: ## stock go-libp2p and ours side by side, and whether ours holds its bounds
 	$(GO) run ./bench/reachability --check
 	$(GO) run ./bench/relay --quick --check --slack 1.5 --rows '^(a|b|d)/'
+	$(GO) run ./bench/nat --quick --check
 
 bench-relay: ## the same for the relay in full, with its bounds as they are (12 minutes)
 	$(GO) run ./bench/relay --check
