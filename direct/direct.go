@@ -105,12 +105,12 @@ const (
 
 // New returns an upgrader for the host.
 func New(cfg Config) (*Upgrader, error) {
+	if cfg.Host == nil || cfg.Door == nil || cfg.Addrs == nil {
+		return nil, errors.New("direct: Host, Door and Addrs are required")
+	}
 	sw, ok := cfg.Host.Network().(dialler)
 	if !ok {
 		return nil, fmt.Errorf("direct: %T does not tell its transports", cfg.Host.Network())
-	}
-	if cfg.Door == nil || cfg.Addrs == nil {
-		return nil, errors.New("direct: Door and Addrs are required")
 	}
 	if cfg.NAT == nil {
 		cfg.NAT = func() NAT { return NAT{} }
