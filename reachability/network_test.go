@@ -1,6 +1,7 @@
 package reachability
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -301,6 +302,32 @@ func TestServersComeAndGo(t *testing.T) {
 		time.Sleep(time.Hour)
 		if v := s.tracker.Verdict(); v.Reachability != Public {
 			t.Errorf("an hour without servers: got %+v, want what was last known", v)
+		}
+	})
+}
+
+// TestMetBeforeRun: a peer that was met after New, but before Run came to it,
+// says only once where it sees us.
+func TestMetBeforeRun(t *testing.T) {
+	simulate(t, func(t *testing.T, n *testnet.Net) {
+		box := n.NAT("box", testnet.PortRestricted())
+		h, srv := start(t, box.Host("subject"), false), start(t, n.Host("server"), true)
+		tr, err := New(Config{Host: h})
+		if err != nil {
+			t.Fatal(err)
+		}
+		connect(t, h, srv)
+		synctest.Wait()
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- tr.Run(ctx) }()
+		time.Sleep(10 * time.Second)
+		if v := tr.Verdict(); v.Reachability != Private {
+			t.Errorf("got %s because %q, want private", v.Reachability, v.Because)
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Run: got %v, want nil", err)
 		}
 	})
 }

@@ -34,6 +34,7 @@ package reachability
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -86,6 +87,7 @@ type Tracker struct {
 	client    *dialBackClient
 	contacts  *contacts
 	watch     network.Notifiee
+	sub       event.Subscription
 	shown     atomic.Pointer[snapshot]
 	mapped    atomic.Pointer[[]ma.Multiaddr]
 	hairpin   atomic.Pointer[Fact]
@@ -115,12 +117,29 @@ type snapshot struct {
 	unobserved []string
 }
 
+// subBuffer is how many events wait at most: libp2p's emitters block when it is
+// full.
+const subBuffer = 256
+
 // New returns a tracker for the host. It makes the host answer dial-backs and
-// tells its event bus that reachability is unknown; probing begins with Run.
+// tells its event bus that reachability is unknown; probing begins with Run,
+// which should follow soon: it misses nothing that peers say from now on, but no
+// more than subBuffer events wait for it.
 func New(cfg Config) (*Tracker, error) {
 	emitter, err := cfg.Host.EventBus().Emitter(new(event.EvtLocalReachabilityChanged), eventbus.Stateful)
 	if err != nil {
 		return nil, fmt.Errorf("reachability: event emitter: %w", err)
+	}
+	// Not in Run: the first peer may have been met by then, and says only once
+	// where it sees us.
+	sub, err := cfg.Host.EventBus().Subscribe([]any{
+		new(event.EvtPeerIdentificationCompleted),
+		new(event.EvtPeerProtocolsUpdated),
+		new(event.EvtPeerConnectednessChanged),
+		new(event.EvtLocalAddressesUpdated),
+	}, eventbus.Name("causeway/reachability"), eventbus.BufSize(subBuffer))
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("reachability: subscribe: %w", err), emitter.Close())
 	}
 	t := &Tracker{
 		cfg:      cfg,
@@ -134,6 +153,7 @@ func New(cfg Config) (*Tracker, error) {
 		remap:    make(chan struct{}, 1),
 		results:  make(chan result),
 		emitter:  emitter,
+		sub:      sub,
 	}
 	t.client = newDialBackClient(cfg.Host, t.contacts)
 	t.watch = t.notifiee()
@@ -201,22 +221,13 @@ func (t *Tracker) SetHairpin(f Fact) { t.hairpin.Store(&f) }
 
 // Run probes until ctx ends, and waits for what it started.
 func (t *Tracker) Run(ctx context.Context) error {
-	sub, err := t.cfg.Host.EventBus().Subscribe([]any{
-		new(event.EvtPeerIdentificationCompleted),
-		new(event.EvtPeerProtocolsUpdated),
-		new(event.EvtPeerConnectednessChanged),
-		new(event.EvtLocalAddressesUpdated),
-	}, eventbus.Name("causeway/reachability"), eventbus.BufSize(256))
-	if err != nil {
-		return fmt.Errorf("reachability: subscribe: %w", err)
-	}
-	defer sub.Close()
+	defer t.sub.Close()
 	defer t.emitter.Close()
 	defer t.client.close()
 	defer t.cfg.Host.Network().StopNotify(t.watch)
 	defer t.probes.Wait()
 
-	// Peers that were connected before we subscribed.
+	// Peers that were connected before New.
 	for _, p := range t.cfg.Host.Network().Peers() {
 		t.updateServer(p)
 	}
@@ -228,7 +239,7 @@ func (t *Tracker) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case ev, ok := <-sub.Out():
+		case ev, ok := <-t.sub.Out():
 			if !ok {
 				return nil
 			}
