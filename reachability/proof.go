@@ -59,7 +59,11 @@ type strangers struct {
 // wantsStranger reports whether a stranger's dial of the address would tell
 // something that is not known: it is public for our friends, behind a box.
 func (c *candidate) wantsStranger(now time.Time) bool {
-	if c.stranger.asking || now.Before(c.stranger.next) || c.source != fromObserved && c.source != fromMapped || !c.trusted() {
+	if c.stranger.asking || now.Before(c.stranger.next) || c.source != fromObserved && c.source != fromMapped {
+		return false
+	}
+	// That a server got through shows that the address is ours, whoever named it.
+	if dialledBy, _ := c.tally(); dialledBy == 0 && !c.trusted() {
 		return false
 	}
 	return c.filtered || c.reachable == Public && (c.proof.IsZero() || c.proof.Before(c.renewed) || now.Sub(c.proof) > proofAge)

@@ -150,10 +150,21 @@ func (m *member) verdict(ctx context.Context, _ none) ([]verdict, error) {
 	second, cancel := context.WithTimeout(waiting, secondThoughts)
 	defer cancel()
 	<-second.Done()
+	third, cancel := context.WithTimeout(ctx, thirdThoughts)
+	defer cancel()
+	_ = poll(third, "proof", func() bool { // without it the verdict stays insured: a result
+		list, _ := m.log.all()
+		return len(list) == 0 || !list[len(list)-1].Insured
+	})
 	list, _ := m.log.all()
 	return list, ctx.Err()
 }
 
-// secondThoughts is how long a verdict is watched for a change: ours asks
-// strangers, who take 4 s to find out that they are not let in.
-const secondThoughts = 8 * time.Second
+const (
+	// secondThoughts is how long a verdict is watched for a change: ours asks
+	// strangers, who take 4 s to find out that they are not let in.
+	secondThoughts = 8 * time.Second
+	// thirdThoughts is how much longer if it is not proven yet: it takes three
+	// strangers in vain to take back what servers found.
+	thirdThoughts = 40 * time.Second
+)
