@@ -74,12 +74,31 @@ func newMDNS(cfg Config, serving *signal, found func(peer.AddrInfo)) *mdns {
 	}
 }
 
-// run asks and answers until ctx ends. Without multicast it says so once and
-// ends: a LAN is a convenience.
+// await opens the link, as soon as there is one: the machine may be on no
+// network yet. It says once that it is not; a LAN is a convenience.
+func (m *mdns) await(ctx context.Context) (link, bool) {
+	again := time.NewTicker(joinEvery)
+	defer again.Stop()
+	for tries := 0; ; tries++ {
+		l, err := m.open(ctx)
+		if err == nil {
+			return l, true
+		}
+		if tries == 0 {
+			log.Info("no peers are looked for on the LAN", "err", err)
+		}
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			return nil, false
+		}
+	}
+}
+
+// run asks and answers until ctx ends.
 func (m *mdns) run(ctx context.Context) {
-	l, err := m.open(ctx)
-	if err != nil {
-		log.Info("no peers are looked for on the LAN", "err", err)
+	l, ok := m.await(ctx)
+	if !ok {
 		return
 	}
 	m.link = l

@@ -162,6 +162,7 @@ func TestNeighbourLeaves(t *testing.T) {
 	simulate(t, func(t *testing.T, n *testnet.Net) {
 		l := &lan{}
 		a := resides(t, n, l, "a", "192.168.1.10", StandardMDNS)
+		synctest.Wait() // a's port is the first
 		b := resides(t, n, l, "b", "192.168.1.11", StandardMDNS)
 		time.Sleep(time.Second)
 		l.mu.Lock()
