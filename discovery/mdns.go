@@ -54,6 +54,7 @@ type mdns struct {
 
 	// owned by run
 	link     link
+	where    string // our addresses on the LAN, to see that it is another one
 	said     string // what we last told, to see changes
 	instance string // a name that means nothing; a new one for new texts
 
@@ -103,6 +104,7 @@ func (m *mdns) run(ctx context.Context) {
 	}
 	m.link = l
 	defer l.close()
+	m.moved() // to where we are
 	sub, err := m.host.EventBus().Subscribe(new(event.EvtLocalAddressesUpdated), eventbus.Name("causeway/mdns"))
 	if err != nil {
 		log.Error("no peers are looked for on the LAN", "err", err)
@@ -149,12 +151,27 @@ func (m *mdns) run(ctx context.Context) {
 			}
 		case <-sub.Out():
 			if m.moved() {
+				m.drain()
 				pause, told = firstAsk, 0
 				ask.Reset(0)
 				soon(0)
 			}
 		case <-serving:
 			soon(0)
+		}
+	}
+}
+
+// drain throws away what was said on the LAN that we have left.
+func (m *mdns) drain() {
+	for {
+		select {
+		case _, ok := <-m.link.heard():
+			if !ok {
+				return
+			}
+		default:
+			return
 		}
 	}
 }
@@ -252,10 +269,12 @@ func (m *mdns) moved() bool {
 	if err != nil {
 		return false
 	}
-	texts, _ := textsOf(m.host.ID(), addrs, m.serves())
-	if strings.Join(texts, " ") == m.said {
+	texts, _ := textsOf(m.host.ID(), addrs, false)
+	where := strings.Join(texts, " ")
+	if where == m.where {
 		return false
 	}
+	m.where = where
 	m.mu.Lock()
 	strangers := m.neighbours
 	m.neighbours = make(map[peer.ID]neighbour)
