@@ -19,6 +19,8 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
 	"github.com/libp2p/go-libp2p/p2p/transport/websocket"
 	ma "github.com/multiformats/go-multiaddr"
+
+	"github.com/causeway-p2p/causeway/bench/child"
 )
 
 // clients is a process full of go-libp2p hosts, each with a connection to the
@@ -31,18 +33,18 @@ type clients struct {
 	proxied  plain
 }
 
-func (c *clients) actions() actions {
-	return actions{
-		"join":     action(c.join),
-		"open":     action(c.open),
-		"bulk":     action(c.bulk),
-		"drop":     action(c.drop),
-		"ping":     action(c.ping),
-		"flood":    action(c.flood),
-		"calm":     action(c.calm),
-		"connects": action(c.connects),
-		"listen":   action(c.proxied.listen),
-		"send":     action(c.proxied.send),
+func (c *clients) actions() child.Actions {
+	return child.Actions{
+		"join":     child.Action(c.join),
+		"open":     child.Action(c.open),
+		"bulk":     child.Action(c.bulk),
+		"drop":     child.Action(c.drop),
+		"ping":     child.Action(c.ping),
+		"flood":    child.Action(c.flood),
+		"calm":     child.Action(c.calm),
+		"connects": child.Action(c.connects),
+		"listen":   child.Action(c.proxied.listen),
+		"send":     child.Action(c.proxied.send),
 	}
 }
 
@@ -175,10 +177,10 @@ type openArgs struct {
 // matter how fast.
 const inFlight = 32
 
-func (c *clients) open(ctx context.Context, a openArgs) (none, error) {
+func (c *clients) open(ctx context.Context, a openArgs) (child.None, error) {
 	dests, err := decodeAll(a.Dests)
 	if err != nil {
-		return none{}, err
+		return child.None{}, err
 	}
 	list := make([]network.Stream, a.Circuits)
 	err = inParallel(inFlight, a.Circuits, func(i int) (err error) {
@@ -190,16 +192,16 @@ func (c *clients) open(ctx context.Context, a openArgs) (none, error) {
 			c.circuits = append(c.circuits, s)
 		}
 	}
-	return none{}, err
+	return child.None{}, err
 }
 
 // drop resets what is open.
-func (c *clients) drop(context.Context, none) (none, error) {
+func (c *clients) drop(context.Context, child.None) (child.None, error) {
 	for _, s := range c.circuits {
 		s.Reset()
 	}
 	c.circuits = nil
-	return none{}, nil
+	return child.None{}, nil
 }
 
 // connectsArgs ask for circuits as fast as they come, InFlight at a time.

@@ -21,6 +21,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/causeway-p2p/causeway/bench/child"
 )
 
 const usageText = `usage: go run ./bench/relay [flags]
@@ -50,7 +52,7 @@ not be measured, 2 a wrong call.
 `
 
 func main() {
-	runChild() // does not return in a child process
+	child.Main(roles) // does not return in a child process
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	os.Exit(run(ctx, os.Args[1:], rows(), os.Stdout, os.Stderr))

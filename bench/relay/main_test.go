@@ -9,10 +9,12 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/causeway-p2p/causeway/bench/child"
 )
 
 func TestMain(m *testing.M) {
-	runChild() // the smoke test starts this binary again
+	child.Main(roles) // the smoke test starts this binary again
 	goleak.VerifyTestMain(m)
 }
 

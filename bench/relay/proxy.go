@@ -13,6 +13,8 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"github.com/causeway-p2p/causeway/bench/child"
 )
 
 // What moving bytes costs without libp2p: proxies that accept a TCP connection,
@@ -33,12 +35,12 @@ const proxyBuffer = 64 << 10
 // proxy is the process of one.
 type proxy struct{ profiler }
 
-func (p *proxy) actions() actions {
-	return actions{
-		"start":     action(p.start),
-		"usage":     action(measureUsage),
-		"profile":   action(p.begin),
-		"unprofile": action(p.end),
+func (p *proxy) actions() child.Actions {
+	return child.Actions{
+		"start":     child.Action(p.start),
+		"usage":     child.Action(measureUsage),
+		"profile":   child.Action(p.begin),
+		"unprofile": child.Action(p.end),
 	}
 }
 

@@ -15,6 +15,8 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	rcmgr "github.com/libp2p/go-libp2p/p2p/host/resource-manager"
 	ma "github.com/multiformats/go-multiaddr"
+
+	"github.com/causeway-p2p/causeway/bench/child"
 )
 
 // relaySpec is what both relays are given alike.
@@ -61,14 +63,14 @@ func newRelayChild(start func(context.Context, relaySpec) (*served, error)) *rel
 	return &relayChild{start: start}
 }
 
-func (c *relayChild) actions() actions {
-	return actions{
-		"start":     action(c.serve),
-		"usage":     action(measureUsage),
-		"profile":   action(c.begin),
-		"unprofile": action(c.end),
-		"hold":      action(c.hold),
-		"reserve":   action(c.reserve),
+func (c *relayChild) actions() child.Actions {
+	return child.Actions{
+		"start":     child.Action(c.serve),
+		"usage":     child.Action(measureUsage),
+		"profile":   child.Action(c.begin),
+		"unprofile": child.Action(c.end),
+		"hold":      child.Action(c.hold),
+		"reserve":   child.Action(c.reserve),
 	}
 }
 
@@ -105,14 +107,14 @@ func unlimitedResources() (network.ResourceManager, error) {
 // others would be at it for hours.
 const holdPatience = time.Minute
 
-func (c *relayChild) hold(ctx context.Context, n int) (none, error) {
+func (c *relayChild) hold(ctx context.Context, n int) (child.None, error) {
 	ctx, cancel := context.WithTimeout(ctx, holdPatience)
 	defer cancel()
 	err := c.relay.hold(ctx, n)
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = fmt.Errorf("%d reservations take more than %v", n, holdPatience)
 	}
-	return none{}, err
+	return child.None{}, err
 }
 
 // reserveArgs ask for RESERVEs while Held reservations are held.

@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"errors"
+
+	"github.com/causeway-p2p/causeway/bench/child"
 )
 
 // rig is a relay with clients around it: the processes of one side of a row.
@@ -12,8 +14,8 @@ type rig struct {
 	row        string
 	bench      *bench
 	wire       wire
-	relay      *child
-	src, dst   *child
+	relay      *child.Process
+	src, dst   *child.Process
 	info       relayInfo
 	dests      []string // who can be reached through the relay
 	negotiated joined
@@ -30,7 +32,7 @@ func (b *bench) startRelay(ctx context.Context, row string, s side, spec relaySp
 		r = relayOurs
 	}
 	if g.relay, err = g.start(ctx, r); err == nil {
-		g.info, err = ask[relayInfo](ctx, g.relay, "start", spec)
+		g.info, err = child.Ask[relayInfo](ctx, g.relay, "start", spec)
 	}
 	if err != nil {
 		g.close()
@@ -59,32 +61,32 @@ func (b *bench) startRig(ctx context.Context, row string, s side, spec relaySpec
 }
 
 // clients starts one more process of them.
-func (g *rig) clients(ctx context.Context, hosts int, reserve bool) (*child, joined, error) {
+func (g *rig) clients(ctx context.Context, hosts int, reserve bool) (*child.Process, joined, error) {
 	c, err := g.start(ctx, clientRole)
 	if err != nil {
 		return nil, joined{}, err
 	}
-	j, err := ask[joined](ctx, c, "join", joinArgs{Relay: g.info, Wire: g.wire, Hosts: hosts, Reserve: reserve})
+	j, err := child.Ask[joined](ctx, c, "join", joinArgs{Relay: g.info, Wire: g.wire, Hosts: hosts, Reserve: reserve})
 	return c, j, err
 }
 
 // cpuOf is the CPU time that a process uses while f runs. The round's profile
 // is that of the same time.
-func (g *rig) cpuOf(ctx context.Context, c *child, round int, f func() error) (float64, error) {
+func (g *rig) cpuOf(ctx context.Context, c *child.Process, round int, f func() error) (float64, error) {
 	path := g.bench.profile(g.row, g.side, round)
 	if round > 0 && path != "" {
-		if err := tell(ctx, c, "profile", path); err != nil {
+		if err := child.Tell(ctx, c, "profile", path); err != nil {
 			return 0, err
 		}
 	}
-	before, err := ask[usage](ctx, c, "usage", false)
+	before, err := child.Ask[usage](ctx, c, "usage", false)
 	if err != nil {
 		return 0, err
 	}
 	err = f()
-	after, uerr := ask[usage](ctx, c, "usage", false)
+	after, uerr := child.Ask[usage](ctx, c, "usage", false)
 	if round > 0 && path != "" {
-		err = errors.Join(err, tell(ctx, c, "unprofile", none{}))
+		err = errors.Join(err, child.Tell(ctx, c, "unprofile", child.None{}))
 	}
 	return after.CPU - before.CPU, errors.Join(err, uerr)
 }

@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+
+	"github.com/causeway-p2p/causeway/bench/child"
 )
 
 const (
@@ -86,11 +88,11 @@ func (p *bulkProbe) round(ctx context.Context, n int) (values, error) {
 }
 
 func (p *bulkProbe) send(ctx context.Context, round int, size int64) (cpu float64, m moved, err error) {
-	if err := tell(ctx, p.src, "open", openArgs{Dests: p.dests, Circuits: p.circuits}); err != nil {
+	if err := child.Tell(ctx, p.src, "open", openArgs{Dests: p.dests, Circuits: p.circuits}); err != nil {
 		return 0, m, err
 	}
 	cpu, err = p.cpuOf(ctx, p.relay, round, func() (err error) {
-		m, err = ask[moved](ctx, p.src, "bulk", bulkArgs{Bytes: size, Write: p.args.Write})
+		m, err = child.Ask[moved](ctx, p.src, "bulk", bulkArgs{Bytes: size, Write: p.args.Write})
 		return err
 	})
 	return cpu, m, err

@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+
+	"github.com/causeway-p2p/causeway/bench/child"
 )
 
 // reservationMemoryRow is row e's first half: what a reservation holds, beside
@@ -15,12 +17,12 @@ func reservationMemoryRow(n int) *row {
 			return nil, err
 		}
 		// What the first few need once is not what each of them needs.
-		if err := tell(ctx, g.relay, "hold", warmReservations); err != nil {
+		if err := child.Tell(ctx, g.relay, "hold", warmReservations); err != nil {
 			g.close()
 			return nil, err
 		}
 		return &memoryProbe{g, n - warmReservations, func(ctx context.Context) error {
-			return tell(ctx, g.relay, "hold", n)
+			return child.Tell(ctx, g.relay, "hold", n)
 		}}, nil
 	}
 	return r
@@ -44,7 +46,7 @@ func circuitMemoryRow(n int) *row {
 			return nil, err
 		}
 		open := func(ctx context.Context, n int) error {
-			return tell(ctx, g.src, "open", openArgs{Dests: g.dests, Circuits: n})
+			return child.Tell(ctx, g.src, "open", openArgs{Dests: g.dests, Circuits: n})
 		}
 		if err := open(ctx, warmCircuits); err != nil {
 			g.close()
@@ -71,14 +73,14 @@ type memoryProbe struct {
 }
 
 func (p *memoryProbe) round(ctx context.Context, _ int) (values, error) {
-	before, err := ask[usage](ctx, p.relay, "usage", true)
+	before, err := child.Ask[usage](ctx, p.relay, "usage", true)
 	if err != nil {
 		return nil, err
 	}
 	if err := p.grow(ctx); err != nil {
 		return nil, err
 	}
-	after, err := ask[usage](ctx, p.relay, "usage", true)
+	after, err := child.Ask[usage](ctx, p.relay, "usage", true)
 	if err != nil {
 		return nil, err
 	}

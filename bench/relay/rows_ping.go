@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/causeway-p2p/causeway/bench/child"
 )
 
 // bulkPing is the round trip, in µs, of an interactive circuit beside a bulk one
@@ -47,7 +49,7 @@ func pingRow(w wire, b *bound) *row {
 // pingProbe pings the first destination.
 type pingProbe struct {
 	*rig
-	greedy *child
+	greedy *child.Process
 	// phases is how often a round starts the bulk afresh: how a bulk circuit
 	// and its neighbour fall into step is luck, and stays for as long as both
 	// run.
@@ -58,7 +60,7 @@ type pingProbe struct {
 func (p *pingProbe) round(ctx context.Context, _ int) (values, error) {
 	got := make(samples)
 	ping := func(name string) error {
-		l, err := ask[latency](ctx, p.src, "ping", pingArgs{Dests: p.dests[:1], Circuits: 1, Seconds: p.seconds})
+		l, err := child.Ask[latency](ctx, p.src, "ping", pingArgs{Dests: p.dests[:1], Circuits: 1, Seconds: p.seconds})
 		got.add(name+" p50", l.P50)
 		got.add(name+" p99", l.P99)
 		got.add(name+" mean", l.Mean)
@@ -94,14 +96,14 @@ func (s samples) medians() values {
 
 // beside runs f while one circuit to dest is flooded, and tells how fast that
 // was.
-func beside(ctx context.Context, greedy *child, dest string, f func() error) (moved, error) {
-	if err := tell(ctx, greedy, "flood", openArgs{Dests: []string{dest}}); err != nil {
+func beside(ctx context.Context, greedy *child.Process, dest string, f func() error) (moved, error) {
+	if err := child.Tell(ctx, greedy, "flood", openArgs{Dests: []string{dest}}); err != nil {
 		return moved{}, err
 	}
 	if err := f(); err != nil {
 		return moved{}, err
 	}
-	return ask[moved](ctx, greedy, "calm", none{})
+	return child.Ask[moved](ctx, greedy, "calm", child.None{})
 }
 
 const (
@@ -144,7 +146,7 @@ func fairnessRow() *row {
 
 type fairProbe struct {
 	*rig
-	greedy *child
+	greedy *child.Process
 	// phases alternate between unloaded and loaded, and the quietest of each
 	// counts: a few milliseconds that the machine was elsewhere decide about a
 	// 99th percentile, and can only make it longer.
@@ -155,7 +157,7 @@ type fairProbe struct {
 func (p *fairProbe) round(ctx context.Context, _ int) (values, error) {
 	got := make(samples)
 	ping := func(name string) error {
-		l, err := ask[latency](ctx, p.src, "ping", pingArgs{
+		l, err := child.Ask[latency](ctx, p.src, "ping", pingArgs{
 			Dests: p.dests[:fairCircuits], Circuits: fairCircuits, Seconds: p.seconds, Gap: fairGap,
 		})
 		got.add(name, l.P99/1e3)

@@ -1,6 +1,10 @@
 package main
 
-import "context"
+import (
+	"context"
+
+	"github.com/causeway-p2p/causeway/bench/child"
+)
 
 // proxiedRow is row g: the same volume through a proxy without libp2p.
 func proxiedRow(name, what string, spec proxySpec) *row {
@@ -30,13 +34,13 @@ func (p *proxyProbe) begin(ctx context.Context, spec proxySpec) (err error) {
 	if p.dst, err = p.start(ctx, clientRole); err != nil {
 		return err
 	}
-	if spec.Target, err = ask[string](ctx, p.dst, "listen", listenArgs{TLS: spec.TLS}); err != nil {
+	if spec.Target, err = child.Ask[string](ctx, p.dst, "listen", listenArgs{TLS: spec.TLS}); err != nil {
 		return err
 	}
 	if p.relay, err = p.start(ctx, proxyRole); err != nil {
 		return err
 	}
-	if p.args.To, err = ask[string](ctx, p.relay, "start", spec); err != nil {
+	if p.args.To, err = child.Ask[string](ctx, p.relay, "start", spec); err != nil {
 		return err
 	}
 	if p.src, err = p.start(ctx, clientRole); err != nil {
@@ -44,14 +48,14 @@ func (p *proxyProbe) begin(ctx context.Context, spec proxySpec) (err error) {
 	}
 	warm := p.args
 	warm.Bytes /= 8
-	_, err = ask[moved](ctx, p.src, "send", warm)
+	_, err = child.Ask[moved](ctx, p.src, "send", warm)
 	return err
 }
 
 func (p *proxyProbe) round(ctx context.Context, n int) (values, error) {
 	var m moved
 	cpu, err := p.cpuOf(ctx, p.relay, n, func() (err error) {
-		m, err = ask[moved](ctx, p.src, "send", p.args)
+		m, err = child.Ask[moved](ctx, p.src, "send", p.args)
 		return err
 	})
 	if err != nil {

@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+
+	"github.com/causeway-p2p/causeway/bench/child"
 )
 
 // connectRow is row d's first half: circuits set up and let go again.
@@ -29,7 +31,7 @@ type connectProbe struct {
 func (p *connectProbe) round(ctx context.Context, n int) (values, error) {
 	var r connectsResult
 	cpu, err := p.cpuOf(ctx, p.relay, n, func() (err error) {
-		r, err = ask[connectsResult](ctx, p.src, "connects", p.args)
+		r, err = child.Ask[connectsResult](ctx, p.src, "connects", p.args)
 		return err
 	})
 	if err != nil {
@@ -52,7 +54,7 @@ func reserveRow(name string, held int, step *bound) *row {
 		if err != nil {
 			return nil, err
 		}
-		if err := tell(ctx, g.relay, "hold", held); err != nil {
+		if err := child.Tell(ctx, g.relay, "hold", held); err != nil {
 			g.close()
 			return nil, err
 		}
@@ -69,7 +71,7 @@ type reserveProbe struct {
 func (p *reserveProbe) round(ctx context.Context, n int) (values, error) {
 	args := p.args
 	args.Profile = p.bench.profile(p.row, p.side, n)
-	r, err := ask[reserveResult](ctx, p.relay, "reserve", args)
+	r, err := child.Ask[reserveResult](ctx, p.relay, "reserve", args)
 	if err != nil {
 		return nil, err
 	}

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/causeway-p2p/causeway/bench/child"
 )
 
 // TestSmoke runs one round of every kind of row with next to no volume, with
@@ -70,27 +72,27 @@ func TestChildFails(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.close()
-	if err := tell(t.Context(), c, "dance", none{}); err == nil || !strings.Contains(err.Error(), `no action "dance"`) {
+	defer c.Close()
+	if err := child.Tell(t.Context(), c, "dance", child.None{}); err == nil || !strings.Contains(err.Error(), `no action "dance"`) {
 		t.Errorf("unknown action: got %v", err)
 	}
-	if err := tell(t.Context(), c, "calm", none{}); err == nil || !strings.Contains(err.Error(), "no flood") {
+	if err := child.Tell(t.Context(), c, "calm", child.None{}); err == nil || !strings.Contains(err.Error(), "no flood") {
 		t.Errorf("calm without a flood: got %v", err)
 	}
-	if err := tell(t.Context(), c, "open", openArgs{}); err == nil {
+	if err := child.Tell(t.Context(), c, "open", openArgs{}); err == nil {
 		t.Error("open to nobody: got no error")
 	}
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(errTooSlow)
-	if err := tell(ctx, c, "calm", none{}); err == nil || !strings.Contains(err.Error(), errTooSlow.Error()) {
+	if err := child.Tell(ctx, c, "calm", child.None{}); err == nil || !strings.Contains(err.Error(), errTooSlow.Error()) {
 		t.Errorf("too slow: got %v, want %v", err, errTooSlow)
 	}
 	bad, err := startChild(t.Context(), "nobody")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer bad.close()
-	if err := tell(t.Context(), bad, "calm", none{}); err == nil || !strings.Contains(err.Error(), `no role "nobody"`) {
+	defer bad.Close()
+	if err := child.Tell(t.Context(), bad, "calm", child.None{}); err == nil || !strings.Contains(err.Error(), `no role "nobody"`) {
 		t.Errorf("unknown role: got %v", err)
 	}
 }

@@ -14,6 +14,8 @@ import (
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/causeway-p2p/causeway/bench/child"
 )
 
 // sink reads as much at a time as a muxer has.
@@ -219,14 +221,14 @@ type flood struct {
 const floodWarm = 4 << 20
 
 // flood starts one to the first destination and returns when it runs.
-func (c *clients) flood(ctx context.Context, a openArgs) (none, error) {
+func (c *clients) flood(ctx context.Context, a openArgs) (child.None, error) {
 	dests, err := decodeAll(a.Dests)
 	if err != nil {
-		return none{}, err
+		return child.None{}, err
 	}
 	s, err := openCircuit(ctx, c.hosts[0], c.relay, dests[0])
 	if err != nil {
-		return none{}, err
+		return child.None{}, err
 	}
 	f := &flood{stream: s, begun: time.Now()}
 	warm, ended := make(chan struct{}), make(chan error, 1)
@@ -248,18 +250,18 @@ func (c *clients) flood(ctx context.Context, a openArgs) (none, error) {
 	c.flooding = f
 	select {
 	case <-warm:
-		return none{}, nil
+		return child.None{}, nil
 	case err := <-ended:
-		return none{}, fmt.Errorf("flood: %w", err)
+		return child.None{}, fmt.Errorf("flood: %w", err)
 	case <-ctx.Done():
 		s.Reset()
 		f.done.Wait()
-		return none{}, ctx.Err()
+		return child.None{}, ctx.Err()
 	}
 }
 
 // calm ends the flood and tells how much it was.
-func (c *clients) calm(context.Context, none) (moved, error) {
+func (c *clients) calm(context.Context, child.None) (moved, error) {
 	f := c.flooding
 	if f == nil {
 		return moved{}, errors.New("there is no flood")

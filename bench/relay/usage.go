@@ -7,6 +7,8 @@ import (
 	"runtime"
 	"runtime/debug"
 	"runtime/pprof"
+
+	"github.com/causeway-p2p/causeway/bench/child"
 )
 
 // usage is what a process has used.
@@ -36,18 +38,18 @@ func measureUsage(_ context.Context, settled bool) (u usage, err error) {
 // profiler writes CPU profiles of this process.
 type profiler struct{ file *os.File }
 
-func (p *profiler) begin(_ context.Context, path string) (none, error) {
+func (p *profiler) begin(_ context.Context, path string) (child.None, error) {
 	f, err := os.Create(path)
 	if err != nil {
-		return none{}, err
+		return child.None{}, err
 	}
 	p.file = f
-	return none{}, pprof.StartCPUProfile(f)
+	return child.None{}, pprof.StartCPUProfile(f)
 }
 
-func (p *profiler) end(context.Context, none) (none, error) {
+func (p *profiler) end(context.Context, child.None) (child.None, error) {
 	pprof.StopCPUProfile()
-	return none{}, p.file.Close()
+	return child.None{}, p.file.Close()
 }
 
 var errNotHere = errors.New("not measured on this system")
