@@ -25,6 +25,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/causeway-p2p/causeway/bench/child"
 )
 
 const usage = `usage: go run ./bench/nat [flags]
@@ -57,7 +59,7 @@ not be measured, 2 a wrong call.
 `
 
 func main() {
-	runChild() // does not return in a child process
+	child.Main(roles) // does not return in a child process
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))

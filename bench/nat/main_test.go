@@ -8,10 +8,12 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/causeway-p2p/causeway/bench/child"
 )
 
 func TestMain(m *testing.M) {
-	runChild() // this binary is its own child, as the program is
+	child.Main(roles) // this binary is its own child, as the program is
 	os.Exit(m.Run())
 }
 
@@ -100,7 +102,7 @@ func TestWanted(t *testing.T) {
 
 func TestServe(t *testing.T) {
 	var out bytes.Buffer
-	err := serve(new(member).actions(), strings.NewReader(`{"do":"dance"} {"do":"start","args":{"Key":"AAAA"}}`), &out)
+	err := child.Serve(new(member).actions(), strings.NewReader(`{"do":"dance"} {"do":"start","args":{"Key":"AAAA"}}`), &out)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/protocol/ping"
 	ma "github.com/multiformats/go-multiaddr"
 
+	"github.com/causeway-p2p/causeway/bench/child"
 	"github.com/causeway-p2p/causeway/node"
 )
 
@@ -46,22 +47,22 @@ type member struct {
 	log  *judgement
 }
 
-func (m *member) actions() actions {
-	return actions{
-		"start":    action(m.start),
-		"settle":   action(m.settle),
-		"meet":     action(m.meet),
-		"call":     action(m.call),
-		"attempts": action(m.attempts),
-		"verdict":  action(m.verdict),
+func (m *member) actions() child.Actions {
+	return child.Actions{
+		"start":    child.Action(m.start),
+		"settle":   child.Action(m.settle),
+		"meet":     child.Action(m.meet),
+		"call":     child.Action(m.call),
+		"attempts": child.Action(m.attempts),
+		"verdict":  child.Action(m.verdict),
 	}
 }
 
 // start makes the node.
-func (m *member) start(ctx context.Context, spec nodeSpec) (_ none, err error) {
+func (m *member) start(ctx context.Context, spec nodeSpec) (_ child.None, err error) {
 	m.spec, m.gate.other, m.gate.strangers = spec, spec.Other, spec.Strangers
 	if m.key, err = crypto.UnmarshalPrivateKey(spec.Key); err != nil {
-		return none{}, err
+		return child.None{}, err
 	}
 	// Two machines on one LAN need ports of their own.
 	port := memberPort
@@ -74,7 +75,7 @@ func (m *member) start(ctx context.Context, spec nodeSpec) (_ none, err error) {
 	case ours:
 		err = m.startOurs(ctx, listen(spec.Transport, port))
 	}
-	return none{}, err
+	return child.None{}, err
 }
 
 func (m *member) startStock(addrs []string) (err error) {
@@ -125,7 +126,7 @@ func (m *member) startOurs(ctx context.Context, addrs []string) (err error) {
 // have told it how they see it, it takes part in hole punching if it ever will,
 // and, if it is the relayed one, it holds a reservation. It returns the circuit
 // addresses.
-func (m *member) settle(ctx context.Context, _ none) ([]ma.Multiaddr, error) {
+func (m *member) settle(ctx context.Context, _ child.None) ([]ma.Multiaddr, error) {
 	if err := m.meetServers(ctx); err != nil {
 		return nil, err
 	}
@@ -189,10 +190,10 @@ func (m *member) reserve(ctx context.Context) ([]ma.Multiaddr, error) {
 }
 
 // meet makes the node ready to meet the other, of whom it knows nothing yet.
-func (m *member) meet(context.Context, none) (none, error) {
+func (m *member) meet(context.Context, child.None) (child.None, error) {
 	m.host.Peerstore().ClearAddrs(m.gate.other)
 	m.gate.open.Store(true)
-	return none{}, nil
+	return child.None{}, nil
 }
 
 // outcome is what became of a call.
@@ -272,7 +273,7 @@ func (m *member) works(ctx context.Context, p peer.ID) error {
 
 // attempts is what became of each attempt at a direct path to the other. Stock
 // nodes do not tell.
-func (m *member) attempts(ctx context.Context, _ none) (list []string, err error) {
+func (m *member) attempts(ctx context.Context, _ child.None) (list []string, err error) {
 	if m.node == nil {
 		return nil, nil
 	}

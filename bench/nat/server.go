@@ -16,6 +16,7 @@ import (
 	libp2pquic "github.com/libp2p/go-libp2p/p2p/transport/quic"
 	libp2ptcp "github.com/libp2p/go-libp2p/p2p/transport/tcp"
 
+	"github.com/causeway-p2p/causeway/bench/child"
 	"github.com/causeway-p2p/causeway/node"
 	"github.com/causeway-p2p/causeway/reachability"
 	"github.com/causeway-p2p/causeway/relay"
@@ -96,8 +97,8 @@ type server struct {
 	node *node.Node // nil if stock
 }
 
-func (s *server) actions() actions {
-	return actions{"start": action(s.start), "settle": action(s.settle)}
+func (s *server) actions() child.Actions {
+	return child.Actions{"start": child.Action(s.start), "settle": child.Action(s.settle)}
 }
 
 // start returns when the server serves.
@@ -141,7 +142,7 @@ func (s *server) start(ctx context.Context, spec nodeSpec) (peer.AddrInfo, error
 
 // settle waits until a server of ours is sure that it is public: a network's
 // servers are older than those who come to it. It tells how long that took.
-func (s *server) settle(ctx context.Context, _ none) (seconds float64, err error) {
+func (s *server) settle(ctx context.Context, _ child.None) (seconds float64, err error) {
 	begun := time.Now()
 	if s.node != nil {
 		err = poll(ctx, "the server to be sure that it is public", func() bool {

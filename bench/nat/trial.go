@@ -16,6 +16,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 
+	"github.com/causeway-p2p/causeway/bench/child"
 	"github.com/causeway-p2p/causeway/internal/natlab"
 	"github.com/causeway-p2p/causeway/node"
 )
@@ -51,7 +52,7 @@ type trial struct {
 // world is a lab with its processes.
 type world struct {
 	lab      *natlab.Lab
-	children []*child
+	children []*child.Process
 	servers  []peer.AddrInfo
 }
 
@@ -67,7 +68,7 @@ func inWorld(ctx context.Context, i impl, transport string, servers int, f func(
 			if err != nil {
 				return err
 			}
-			info, err := ask[peer.AddrInfo](ctx, c, "start", nodeSpec{Impl: i, Transport: transport, Servers: w.servers})
+			info, err := child.Ask[peer.AddrInfo](ctx, c, "start", nodeSpec{Impl: i, Transport: transport, Servers: w.servers})
 			if err != nil {
 				return err
 			}
@@ -77,8 +78,8 @@ func inWorld(ctx context.Context, i impl, transport string, servers int, f func(
 	})
 }
 
-func (w *world) start(ctx context.Context, m *natlab.Machine, r role) (*child, error) {
-	c, err := startChild(ctx, m, r)
+func (w *world) start(ctx context.Context, m *natlab.Machine, role string) (*child.Process, error) {
+	c, err := startChild(ctx, m, role)
 	if err == nil {
 		w.children = append(w.children, c)
 	}
@@ -88,10 +89,10 @@ func (w *world) start(ctx context.Context, m *natlab.Machine, r role) (*child, e
 // close kills: a node that ends in order takes longer, and is of no use.
 func (w *world) close() {
 	for _, c := range w.children {
-		c.kill()
+		c.Kill()
 	}
 	for _, c := range w.children {
-		c.close()
+		c.Close()
 	}
 }
 
@@ -132,18 +133,18 @@ func try(ctx context.Context, p pair, transport string, i impl, n int) trial {
 			return err
 		}
 		t.Settle = time.Since(begun).Seconds()
-		for _, c := range []*child{relayed, caller} {
-			if _, err := ask[none](ctx, c, "meet", none{}); err != nil {
+		for _, c := range []*child.Process{relayed, caller} {
+			if err := child.Tell(ctx, c, "meet", child.None{}); err != nil {
 				return err
 			}
 		}
 		before := sent(a) + sent(b)
-		if t.outcome, err = ask[outcome](ctx, caller, "call", circuits); err != nil {
+		if t.outcome, err = child.Ask[outcome](ctx, caller, "call", circuits); err != nil {
 			return err
 		}
 		t.Packets = sent(a) + sent(b) - before
-		for _, c := range []*child{relayed, caller} {
-			list, err := ask[[]string](ctx, c, "attempts", none{})
+		for _, c := range []*child.Process{relayed, caller} {
+			list, err := child.Ask[[]string](ctx, c, "attempts", child.None{})
 			if err != nil {
 				return err
 			}
@@ -179,11 +180,11 @@ func sent(m *natlab.Machine) (packets int) {
 
 // prepare starts a node, waits until it has settled, and returns its circuit
 // addresses.
-func prepare(ctx context.Context, c *child, spec nodeSpec) ([]ma.Multiaddr, error) {
-	if _, err := ask[none](ctx, c, "start", spec); err != nil {
+func prepare(ctx context.Context, c *child.Process, spec nodeSpec) ([]ma.Multiaddr, error) {
+	if err := child.Tell(ctx, c, "start", spec); err != nil {
 		return nil, err
 	}
-	return ask[[]ma.Multiaddr](ctx, c, "settle", none{})
+	return child.Ask[[]ma.Multiaddr](ctx, c, "settle", child.None{})
 }
 
 // identities makes private keys, and the IDs that belong to them.
@@ -222,7 +223,7 @@ func judge(ctx context.Context, n network, i impl, round int) judged {
 	defer cancel()
 	err := inWorld(ctx, i, both, judgeServers, func(ctx context.Context, w *world) error {
 		for _, c := range w.children {
-			if _, err := ask[float64](ctx, c, "settle", none{}); err != nil {
+			if _, err := child.Ask[float64](ctx, c, "settle", child.None{}); err != nil {
 				return err
 			}
 		}
@@ -239,10 +240,10 @@ func judge(ctx context.Context, n network, i impl, round int) judged {
 		for _, s := range w.servers[known:] {
 			spec.Strangers = append(spec.Strangers, s.ID)
 		}
-		if _, err := ask[none](ctx, c, "start", spec); err != nil {
+		if err := child.Tell(ctx, c, "start", spec); err != nil {
 			return err
 		}
-		j.Verdicts, err = ask[[]verdict](ctx, c, "verdict", none{})
+		j.Verdicts, err = child.Ask[[]verdict](ctx, c, "verdict", child.None{})
 		return err
 	})
 	if err != nil {

@@ -14,6 +14,7 @@ import (
 	corenet "github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/p2p/host/eventbus"
 
+	"github.com/causeway-p2p/causeway/bench/child"
 	"github.com/causeway-p2p/causeway/node"
 	"github.com/causeway-p2p/causeway/reachability"
 )
@@ -132,7 +133,7 @@ func judgeOurs(n *node.Node, begun time.Time) *judgement {
 
 // verdict connects to the servers and waits until every judge has spoken; then
 // a little longer, for those who think again.
-func (m *member) verdict(ctx context.Context, _ none) ([]verdict, error) {
+func (m *member) verdict(ctx context.Context, _ child.None) ([]verdict, error) {
 	if err := m.meetServers(ctx); err != nil {
 		return nil, err
 	}
