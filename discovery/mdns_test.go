@@ -112,6 +112,7 @@ func resides(t *testing.T, n *testnet.Net, l *lan, name, ip, service string) *re
 		return []ma.Multiaddr{r.addr}, nil
 	}
 	run(t, r.d)
+	synctest.Wait() // it is on the cable
 	return r
 }
 
@@ -164,10 +165,13 @@ func TestNeighbourLeaves(t *testing.T) {
 		a := resides(t, n, l, "a", "192.168.1.10", StandardMDNS)
 		synctest.Wait() // a's port is the first
 		b := resides(t, n, l, "b", "192.168.1.11", StandardMDNS)
-		time.Sleep(time.Second)
+		time.Sleep(answerGap * 3 / 2) // both have told twice, and nothing is on its way
 		l.mu.Lock()
 		l.ports = l.ports[:1] // b's cable is out
 		l.mu.Unlock()
+		if b.knows(a) == "[]" {
+			t.Error("b has not found a")
+		}
 		b.moveTo(t, "10.0.0.5")
 		synctest.Wait()
 		if got := b.knows(a); got != "[]" {
