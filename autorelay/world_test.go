@@ -64,6 +64,7 @@ func simulate(t *testing.T, f func(t *testing.T, w *world)) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{T: t}
 		w.net = testnet.New(testnet.Config{LatencyFunc: w.latency})
+		t.Cleanup(testnet.Linger)
 		t.Cleanup(w.net.Close)
 		f(t, w)
 	})

@@ -49,6 +49,7 @@ func simulateOn(t *testing.T, cfg testnet.Config, f func(t *testing.T, w *world)
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{T: t, net: testnet.New(cfg), boxes: make(map[peer.ID]*testnet.Host)}
+		t.Cleanup(testnet.Linger)
 		t.Cleanup(w.net.Close)
 		f(t, w)
 	})

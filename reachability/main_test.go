@@ -31,6 +31,7 @@ func simulate(t *testing.T, f func(t *testing.T, n *testnet.Net)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		n := testnet.New(testnet.Config{Latency: 25 * time.Millisecond})
+		t.Cleanup(testnet.Linger)
 		t.Cleanup(n.Close)
 		f(t, n)
 	})

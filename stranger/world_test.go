@@ -29,6 +29,7 @@ func simulate(t *testing.T, f func(t *testing.T, n *testnet.Net)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		n := testnet.New(testnet.Config{})
+		t.Cleanup(testnet.Linger)
 		t.Cleanup(n.Close)
 		f(t, n)
 	})

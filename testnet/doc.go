@@ -47,6 +47,9 @@
 //     host handles holepunch.Protocol.
 //   - libp2p.New leaks goroutines when it cannot listen on any address, with any
 //     transport. In a synctest bubble this ends the test with a deadlock report.
+//   - So does an AutoNAT v2 server that was asked a moment before the test
+//     ended, now and then: its request outlives Host.Close. [Linger] last of all
+//     waits for it.
 //
 // # Virtual time
 //

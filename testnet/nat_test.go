@@ -75,6 +75,7 @@ func simulate(t *testing.T, cfg testnet.Config, f func(t *testing.T, n *testnet.
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		n := testnet.New(cfg)
+		t.Cleanup(testnet.Linger)
 		t.Cleanup(n.Close)
 		f(t, n)
 	})
