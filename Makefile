@@ -54,7 +54,7 @@ bench-relay: ## the same for the relay in full, with its bounds as they are (12 
 	$(GO) run ./bench/relay --check
 
 bench-nat: ## direct paths through every pair of NATs, stock's nodes and ours, kept in docs/nat-matrix.md (needs root)
-	$(GO) run ./bench/nat --check --markdown docs/nat-matrix.md
+	$(GO) run ./bench/nat --check --impl ours,stock,ours-stock,stock-ours --markdown docs/nat-matrix.md
 
 demo: ## the story in one process
 	$(GO) run ./examples/quickstart

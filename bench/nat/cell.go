@@ -103,6 +103,11 @@ func (c *cell) missed() (list []string) {
 	if within := c.pair.within; within > 0 && ours.median > within.Seconds() {
 		say("ours took %.2f s, want at most %s", ours.median, within)
 	}
+	for _, i := range []impl{oursStock, stockOurs} {
+		if s := c.score(i); stock.tried > 0 && stock.direct == stock.tried && s.direct < s.tried {
+			say("%s got a direct path in %d of %d trials, two stock nodes in all", i, s.direct, s.tried)
+		}
+	}
 	if c.pair.mustSome && c.Transport != tcp && ours.direct == 0 {
 		say("ours got a direct path in none of %d trials, want at least one", ours.tried)
 	}

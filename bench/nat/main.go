@@ -40,7 +40,8 @@ table. Needs root, iproute2 and nftables.
                     verdicts
   --trials N        trials of each (default 3; 1 with --quick)
   --transport LIST  quic, tcp, both (the nodes have both); default all three
-  --impl LIST       ours, stock (default both)
+  --impl LIST       ours, stock (default both), ours-stock, stock-ours: the node
+                    that is relayed, and the one that calls it
   --quick           a dozen telling pairs, each with one or two transports
   --parallel N      trials at a time (default 6)
   --check           exit 1 and name what misses its bound; what misses is tried
@@ -123,10 +124,10 @@ func parse(args []string) (options, error) {
 		}
 	}
 	for i := range strings.SplitSeq(impls, ",") {
-		if i := impl(i); i == ours || i == stock {
+		if i := impl(i); i == ours || i == stock || i.mixed() {
 			o.impls = append(o.impls, i)
 		} else {
-			return o, fmt.Errorf("--impl %q, want ours, stock or both", i)
+			return o, fmt.Errorf("--impl %q, want some of ours, stock, ours-stock, stock-ours", i)
 		}
 	}
 	return o, nil

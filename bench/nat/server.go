@@ -28,7 +28,32 @@ type impl string
 const (
 	stock impl = "stock"
 	ours  impl = "ours"
+	// Of one pair, one node each: first the one that is relayed, then the one
+	// that calls it. The public machines are ours.
+	oursStock impl = "ours-stock"
+	stockOurs impl = "stock-ours"
 )
+
+func (i impl) mixed() bool { return i == oursStock || i == stockOurs }
+
+// sides are what the two nodes of a pair are.
+func (i impl) sides() (relayed, caller impl) {
+	switch i {
+	case oursStock:
+		return ours, stock
+	case stockOurs:
+		return stock, ours
+	}
+	return i, i
+}
+
+// servers are what the public machines are.
+func (i impl) servers() impl {
+	if i.mixed() {
+		return ours
+	}
+	return i
+}
 
 // nodeSpec is what a node is to be.
 type nodeSpec struct {

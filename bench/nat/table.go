@@ -11,7 +11,7 @@ import (
 // markdown is all tables that there is something in.
 func markdown(out output) string {
 	var b strings.Builder
-	for _, i := range []impl{stock, ours} {
+	for _, i := range []impl{stock, ours, oursStock, stockOurs} {
 		for _, t := range transports {
 			matrix(&b, out.Cells, i, t)
 		}
@@ -78,7 +78,10 @@ func matrix(b *strings.Builder, cells []*cell, i impl, transport string) {
 }
 
 var (
-	titles          = map[impl]string{stock: "Stock go-libp2p", ours: "Ours"}
+	titles = map[impl]string{
+		stock: "Stock go-libp2p", ours: "Ours",
+		oursStock: "Ours, called by stock go-libp2p", stockOurs: "Stock go-libp2p, called by ours",
+	}
 	transportTitles = map[string]string{quic: "QUIC", tcp: "TCP", both: "QUIC and TCP"}
 )
 

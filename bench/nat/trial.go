@@ -104,14 +104,16 @@ func try(ctx context.Context, p pair, transport string, i impl, n int) trial {
 	t := trial{Pair: p.id, Transport: transport, Impl: i, N: n}
 	ctx, cancel := context.WithTimeout(ctx, trialPatience)
 	defer cancel()
-	err := inWorld(ctx, i, transport, pairServers, func(ctx context.Context, w *world) error {
+	to, from := i.sides()
+	err := inWorld(ctx, i.servers(), transport, pairServers, func(ctx context.Context, w *world) error {
 		a, b := p.build(w.lab)
 		keys, ids, err := identities(2)
 		if err != nil {
 			return err
 		}
-		spec := nodeSpec{Impl: i, Transport: transport, Servers: w.servers}
+		spec := nodeSpec{Transport: transport, Servers: w.servers}
 		toSpec, fromSpec := spec, spec
+		toSpec.Impl, fromSpec.Impl = to, from
 		toSpec.Key, toSpec.Other, toSpec.Relayed = keys[0], ids[1], true
 		fromSpec.Key, fromSpec.Other = keys[1], ids[0]
 		relayed, err := w.start(ctx, a, peerRole)
