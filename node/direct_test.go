@@ -184,6 +184,9 @@ func TestUpgradeBreaksNothing(t *testing.T) {
 // TestTriedAgain: what cannot be passed is tried again after 1, 5 and 15
 // minutes, and at once when something has changed at either side.
 func TestTriedAgain(t *testing.T) {
+	if testing.Short() {
+		t.Skip("nearly an hour of a network at work")
+	}
 	simulate(t, func(t *testing.T, w *world) {
 		w.bootstrap()
 		w.relays(1)

@@ -205,6 +205,9 @@ func TestToken(t *testing.T) {
 			t.Errorf("lost: %v", lost)
 		}
 
+		if testing.Short() {
+			return // hours of refreshes follow
+		}
 		// Strangers say nothing, also when they refresh.
 		time.Sleep(2 * time.Hour)
 		if got := c.story(); got != "member member patron patron  " {
@@ -256,6 +259,9 @@ func TestTokenChangesWhilePresented(t *testing.T) {
 // TestTokenRefused: the reservation is asked for all the same, and the refusal
 // told once.
 func TestTokenRefused(t *testing.T) {
+	if testing.Short() {
+		t.Skip("hours of refreshes")
+	}
 	simulate(t, func(t *testing.T, w *world) {
 		w.bootstrap()
 		c, others := newClub(t), newClub(t)
