@@ -1,6 +1,7 @@
 package reachability
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -94,6 +95,12 @@ func (c *candidate) door() string {
 		return "ip4/" + transportOf(c.addr) + "/" + c.local
 	}
 	return "ip6/" + transportOf(c.addr) + "/" + c.local
+}
+
+// way is the transport and family by which one gets to the address.
+func (c *candidate) way() string {
+	v4, v6 := families(c.addr)
+	return fmt.Sprint(transportOf(c.addr), v4, v6)
 }
 
 // comesIn returns how to tell by its local end whether a connection came in at

@@ -19,6 +19,13 @@ const (
 	// maxTold bounds the addresses that a hole puncher is told, of each
 	// transport: what all agree on, and what a symmetric NAT showed lately.
 	maxTold = 8
+	// quicAge is how long UDP is held to work after the last QUIC connection
+	// lived. One that died did so 30 s after the last packet (quic-go's idle
+	// timeout), and its peers are dialled again at once.
+	quicAge = time.Minute
+	// quicDoubt is how many peers that offer QUIC are reached over TCP alone
+	// before UDP is held to be blocked: with one it may be its own fault.
+	quicDoubt = 2
 )
 
 // sight is where somebody saw one of our listening sockets.
@@ -74,7 +81,7 @@ func (t *Tracker) see(ev event.EvtPeerIdentificationCompleted, now time.Time) {
 // network has changed, at all.
 func (t *Tracker) sweepSights(now time.Time) {
 	for k, s := range t.sights {
-		if t.connected(s.by) {
+		if t.standing(s) {
 			s.last = now
 			t.sights[k] = s
 		} else if now.Sub(s.last) > observedTTL || s.last.Before(t.renewed) {
@@ -83,19 +90,46 @@ func (t *Tracker) sweepSights(now time.Time) {
 	}
 }
 
+// standing reports whether the connection stands on which the observer saw us.
+// Another one that it has says nothing of this mapping.
+func (t *Tracker) standing(s sight) bool {
+	return t.connected(s.by) && (s.conn == nil || !s.conn.IsClosed())
+}
+
 // nat says what the evidence shows of the NAT, over IPv4.
-func (t *Tracker) nat(cands []*candidate) NAT {
+func (t *Tracker) nat(cands []*candidate, now time.Time) NAT {
 	n := NAT{
 		UDP: t.translation(cands, "udp"), TCP: t.translation(cands, "tcp"),
 		UDPBlocked: NotTold, Hairpin: t.hairpinFact(),
 	}
 	switch {
-	case t.quicWorks.Load():
+	case t.quicLives(now):
 		n.UDPBlocked = No
-	case t.quicFailed() >= 2:
+	case t.quicFailed() >= quicDoubt:
 		n.UDPBlocked = Yes
+		// Whatever was seen before: nothing is translated any more.
+		n.UDP = Translation{Mapping: NotKnown, Filtering: NotKnown}
 	}
 	return n
+}
+
+// quicLives reports whether a QUIC connection to somebody out there lives, or
+// did a moment ago.
+func (t *Tracker) quicLives(now time.Time) bool {
+	for _, c := range t.cfg.Host.Network().Conns() {
+		if a := c.RemoteMultiaddr(); overQUIC(a) && !c.IsClosed() && !c.Stat().Opened.Before(t.renewed) {
+			t.quicSeen.Store(now.UnixNano())
+			return true
+		}
+	}
+	seen := t.quicSeen.Load()
+	return seen > 0 && now.Sub(time.Unix(0, seen)) < quicAge
+}
+
+// overQUIC reports whether the other end of a connection is out there, and it
+// goes over QUIC.
+func overQUIC(remote ma.Multiaddr) bool {
+	return !isCircuit(remote) && transportOf(remote) == "quic" && manet.IsPublicAddr(remote)
 }
 
 func (t *Tracker) hairpinFact() Fact {
@@ -230,13 +264,13 @@ func sortedKeys[V any](m map[string]V) []string {
 }
 
 // quicFailed counts the peers that we reached over TCP although they have QUIC
-// addresses, which are dialled first.
+// addresses, which are dialled first, since the network changed.
 func (t *Tracker) quicFailed() (n int) {
 	if !t.listensOn("quic") {
 		return 0
 	}
 	for _, c := range t.cfg.Host.Network().Conns() {
-		if !t.dialled(c) || isCircuit(c.RemoteMultiaddr()) || !manet.IsPublicAddr(c.RemoteMultiaddr()) {
+		if !t.dialled(c) || isCircuit(c.RemoteMultiaddr()) || !manet.IsPublicAddr(c.RemoteMultiaddr()) || c.Stat().Opened.Before(t.renewed) {
 			continue
 		}
 		if t := transportOf(c.RemoteMultiaddr()); t != "tcp" && t != "ws" {
@@ -331,7 +365,7 @@ func (t *Tracker) unobserved(cands []*candidate) []string {
 		})
 		seen := false
 		for _, s := range t.sights {
-			seen = seen || s.outbound && transportOf(s.addr) == transport && t.connected(s.by) && (s.conn == nil || !s.conn.IsClosed())
+			seen = seen || s.outbound && transportOf(s.addr) == transport && t.standing(s)
 		}
 		if !own && !seen {
 			out = append(out, transport)

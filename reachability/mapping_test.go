@@ -61,6 +61,38 @@ func boxed(cfg testnet.NATConfig) func(*testnet.Net) *testnet.Host {
 	return func(n *testnet.Net) *testnet.Host { return n.NAT("box", cfg).Host("subject") }
 }
 
+// TestFactsAge: where the box is gone, what it did is forgotten, and so is that
+// UDP once worked.
+func TestFactsAge(t *testing.T) {
+	simulate(t, func(t *testing.T, n *testnet.Net) {
+		s := track(t, start(t, n.NAT("box", testnet.PortRestricted()).Host("subject"), true))
+		var servers []host.Host
+		for i := range 3 {
+			servers = append(servers, start(t, n.Host(fmt.Sprint("server", i)), true))
+			connect(t, s, servers[i])
+		}
+		time.Sleep(20 * time.Second)
+		if got := s.tracker.NAT(); got.UDPBlocked != No || len(got.UDP.External) == 0 {
+			t.Fatalf("with three servers: got %+v, want that UDP works", got)
+		}
+		for _, srv := range servers {
+			s.Network().ClosePeer(srv.ID())
+		}
+		time.Sleep(quicAge - idleWake)
+		if got := s.tracker.NAT().UDPBlocked; got != No {
+			t.Errorf("a moment after they left: got blocked %q, want no", got)
+		}
+		time.Sleep(3 * idleWake)
+		if got := s.tracker.NAT().UDPBlocked; got != NotTold {
+			t.Errorf("a minute after they left: got blocked %q, want unknown", got)
+		}
+		time.Sleep(observedTTL)
+		if got := s.tracker.NAT().UDP; got.Mapping != NotKnown || len(got.External) > 0 {
+			t.Errorf("long after they left: got %+v, want nothing", got)
+		}
+	})
+}
+
 func TestUnobserved(t *testing.T) {
 	simulate(t, func(t *testing.T, n *testnet.Net) {
 		s := track(t, start(t, n.NAT("box", testnet.FullCone()).Host("subject"), true))
@@ -169,6 +201,7 @@ type reached struct {
 }
 
 func (c reached) RemotePeer() peer.ID           { return c.to }
+func (c reached) IsClosed() bool                { return false }
 func (c reached) RemoteMultiaddr() ma.Multiaddr { return c.at }
 func (c reached) Stat() network.ConnStats {
 	return network.ConnStats{Stats: network.Stats{Direction: network.DirOutbound}}
@@ -186,23 +219,29 @@ func TestUDPBlocked(t *testing.T) {
 			}
 			return reached{to: id, at: ma.StringCast(fmt.Sprintf("/ip4/11.1.1.%d%s", i, at))}
 		}
+		const never = time.Duration(-1)
 		const tcp, udp = "/tcp/4001", "/udp/4001/quic-v1"
 		for _, c := range []struct {
 			name  string
 			conns []network.Conn
-			works bool
+			quic  time.Duration // since a QUIC connection lived
 			want  Fact
 		}{
-			{"nobody", nil, false, NotTold},
-			{"one over TCP", []network.Conn{to(1, tcp, true)}, false, NotTold},
-			{"two over TCP", []network.Conn{to(1, tcp, true), to(2, tcp, true)}, false, Yes},
-			{"two over TCP that have nothing else", []network.Conn{to(3, tcp, false), to(4, tcp, false)}, false, NotTold},
-			{"one of two over QUIC", []network.Conn{to(1, tcp, true), to(2, udp, true)}, false, NotTold},
-			{"QUIC worked", []network.Conn{to(1, tcp, true), to(2, tcp, true)}, true, No},
+			{"nobody", nil, never, NotTold},
+			{"one over TCP", []network.Conn{to(1, tcp, true)}, never, NotTold},
+			{"two over TCP", []network.Conn{to(1, tcp, true), to(2, tcp, true)}, never, Yes},
+			{"two over TCP that have nothing else", []network.Conn{to(3, tcp, false), to(4, tcp, false)}, never, NotTold},
+			{"one of two over QUIC", []network.Conn{to(1, tcp, true), to(2, udp, true)}, never, No},
+			{"QUIC worked a moment ago", []network.Conn{to(1, tcp, true), to(2, tcp, true)}, time.Second, No},
+			{"QUIC worked long ago", []network.Conn{to(1, tcp, true), to(2, tcp, true)}, quicAge, Yes},
+			{"QUIC worked long ago, and nobody is there", nil, quicAge, NotTold},
 		} {
 			tr := &Tracker{cfg: Config{Host: blocked{h, c.conns}}}
-			tr.quicWorks.Store(c.works)
-			if got := tr.nat(nil).UDPBlocked; got != c.want {
+			now := time.Now()
+			if c.quic != never {
+				tr.quicSeen.Store(now.Add(-c.quic).UnixNano())
+			}
+			if got := tr.nat(nil, now).UDPBlocked; got != c.want {
 				t.Errorf("%s: got blocked %q, want %q", c.name, got, c.want)
 			}
 		}

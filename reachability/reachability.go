@@ -48,7 +48,6 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/p2p/host/eventbus"
 	ma "github.com/multiformats/go-multiaddr"
-	manet "github.com/multiformats/go-multiaddr/net"
 
 	"github.com/causeway-p2p/causeway/internal/logging"
 )
@@ -83,17 +82,17 @@ func (t *Tracker) dialled(c network.Conn) bool {
 // Tracker keeps the verdict. Create it with New and start it with Run.
 type Tracker struct {
 	// static after New
-	cfg       Config
-	client    *dialBackClient
-	contacts  *contacts
-	watch     network.Notifiee
-	sub       event.Subscription
-	shown     atomic.Pointer[snapshot]
-	mapped    atomic.Pointer[[]ma.Multiaddr]
-	hairpin   atomic.Pointer[Fact]
-	quicWorks atomic.Bool   // since the network changed
-	changes   chan struct{} // the network changed
-	remap     chan struct{} // mapped is another
+	cfg      Config
+	client   *dialBackClient
+	contacts *contacts
+	watch    network.Notifiee
+	sub      event.Subscription
+	shown    atomic.Pointer[snapshot]
+	mapped   atomic.Pointer[[]ma.Multiaddr]
+	hairpin  atomic.Pointer[Fact]
+	quicSeen atomic.Int64  // when a QUIC connection lived, in Unix nanoseconds; 0: not since the network changed
+	changes  chan struct{} // the network changed
+	remap    chan struct{} // mapped is another
 
 	// owned by Run
 	addrs     map[string]*candidate // by multiaddr bytes
@@ -164,7 +163,7 @@ func New(cfg Config) (*Tracker, error) {
 		}
 	}
 	t.published = reduce(nil, 0, time.Now())
-	t.published.NAT = t.nat(nil)
+	t.published.NAT = t.nat(nil, time.Now())
 	t.shown.Store(&snapshot{verdict: t.published})
 	if err := t.emitter.Emit(event.EvtLocalReachabilityChanged{Reachability: network.ReachabilityUnknown}); err != nil {
 		return nil, fmt.Errorf("reachability: emit: %w", err)
@@ -287,7 +286,7 @@ func (t *Tracker) handle(ev any, now time.Time) {
 // there is another.
 func (t *Tracker) renew(now time.Time) {
 	t.renewed = now
-	t.quicWorks.Store(false)
+	t.quicSeen.Store(0)
 	t.hint.next = now
 	t.sweepSights(now)
 	t.updateOwnAddrs(now)
@@ -306,8 +305,8 @@ func (t *Tracker) notifiee() network.Notifiee {
 	noted := n.ConnectedF
 	n.ConnectedF = func(nw network.Network, c network.Conn) {
 		noted(nw, c)
-		if a := c.RemoteMultiaddr(); !isCircuit(a) && transportOf(a) == "quic" && manet.IsPublicAddr(a) {
-			t.quicWorks.Store(true)
+		if overQUIC(c.RemoteMultiaddr()) {
+			t.quicSeen.Store(time.Now().UnixNano())
 		}
 	}
 	return n
@@ -318,7 +317,7 @@ func (t *Tracker) publish(now time.Time) {
 	cands := t.byUrgency()
 	v := reduce(cands, len(t.servers), now)
 	t.hint.apply(&v, now)
-	v.NAT = t.nat(cands)
+	v.NAT = t.nat(cands, now)
 	before := t.published
 	if v.Reachability == before.Reachability {
 		v.Since = before.Since

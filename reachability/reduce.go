@@ -73,36 +73,63 @@ func whyPublic(c *candidate, insured bool) string {
 	return servers
 }
 
-// whyPrivate counts servers over all addresses: two that could not dial one
-// address each are two witnesses.
+// whyPrivate counts the servers of one transport over one family: behind a NAT
+// that shows everybody another port, two that could not dial one address each
+// are two witnesses. That somebody could not dial TCP says nothing of QUIC.
 func whyPrivate(privates []*candidate) (Confidence, string) {
-	first := privates[0]
-	var because string
-	confidence := Strong
 	if i := slices.IndexFunc(privates, func(c *candidate) bool { return c.filtered }); i >= 0 {
-		first = privates[i]
-		d, f := first.tally()
-		because = fmt.Sprintf("%d of %s dialled %s, but no stranger could: only hosts that we talk to get through",
-			d, plural(d+f, "server"), describe(first.addr))
-	} else {
-		failedBy, judgedBy := make(map[peer.ID]struct{}), make(map[peer.ID]struct{})
-		for _, c := range privates {
-			for id, o := range c.fresh() {
-				judgedBy[id] = struct{}{}
-				if o.outcome.against() {
-					failedBy[id] = struct{}{}
-				}
-			}
-		}
-		if len(failedBy) < 2 {
-			confidence = Weak
-		}
-		because = fmt.Sprintf("%d of %s could not dial %s", len(failedBy), plural(len(judgedBy), "server"), describe(first.addr))
+		d, f := privates[i].tally()
+		return Strong, fmt.Sprintf("%d of %s dialled %s, but no stranger could: only hosts that we talk to get through",
+			d, plural(d+f, "server"), describe(privates[i].addr))
 	}
-	if more := len(privates) - 1; more > 0 {
+	var group []*candidate
+	var failed, judged int
+	for _, first := range privates {
+		g := slices.DeleteFunc(slices.Clone(privates), func(c *candidate) bool { return c.way() != first.way() })
+		if f, j := witnesses(g); f > failed {
+			group, failed, judged = g, f, j
+		}
+	}
+	if len(group) == 0 { // outcomes that are forgotten by now
+		return Weak, "no server could dial " + describe(privates[0].addr)
+	}
+	confidence := Weak
+	if failed >= 2 {
+		confidence = Strong
+	}
+	named := 1
+	because := fmt.Sprintf("%d of %s could not dial ", failed, plural(judged, "server"))
+	i := slices.IndexFunc(group, func(c *candidate) bool {
+		f, j := witnesses([]*candidate{c})
+		return f == failed && j == judged
+	})
+	if i >= 0 {
+		because += describe(group[i].addr)
+	} else {
+		named = len(group)
+		because += fmt.Sprintf("any of %s like %s", plural(named, "address"), describe(group[0].addr))
+	}
+	if more := len(privates) - named; more > 0 {
 		because += fmt.Sprintf(", nor %s more", plural(more, "address"))
 	}
 	return confidence, because
+}
+
+// witnesses counts the servers that could not dial one of these addresses, and
+// those that tried.
+func witnesses(cands []*candidate) (failed, judged int) {
+	failedBy, judgedBy := make(map[peer.ID]struct{}), make(map[peer.ID]struct{})
+	for _, c := range cands {
+		for id, o := range c.fresh() {
+			if o.outcome.against() {
+				failedBy[id] = struct{}{}
+			}
+			if o.outcome.against() || o.outcome == dialled {
+				judgedBy[id] = struct{}{}
+			}
+		}
+	}
+	return len(failedBy), len(judgedBy)
 }
 
 func whyUnknown(cands []*candidate, servers int) string {
@@ -120,7 +147,7 @@ func whyUnknown(cands []*candidate, servers int) string {
 }
 
 // perTransport is the verdict of every family and transport that has an
-// address: that of its best one.
+// address: that of its best one. If none works, all who found that out count.
 func perTransport(cands []*candidate) []TransportVerdict {
 	best := make(map[[2]string]*candidate)
 	order := map[Reachability]int{Unknown: 0, Private: 1, Public: 2}
@@ -137,10 +164,16 @@ func perTransport(cands []*candidate) []TransportVerdict {
 	}
 	out := make([]TransportVerdict, 0, len(best))
 	for key, c := range best {
-		out = append(out, TransportVerdict{
+		t := TransportVerdict{
 			Family: key[0], Transport: key[1],
 			Reachability: c.reachable, Confidence: c.confidence(), Proven: c.proven(),
-		})
+		}
+		if t.Reachability == Private && t.Confidence == Weak {
+			t.Confidence, _ = whyPrivate(slices.DeleteFunc(slices.Clone(cands), func(d *candidate) bool {
+				return d.reachable != Private || d.way() != c.way()
+			}))
+		}
+		out = append(out, t)
 	}
 	slices.SortFunc(out, func(a, b TransportVerdict) int {
 		return strings.Compare(a.Family+a.Transport, b.Family+b.Transport)

@@ -92,6 +92,7 @@ func cand(addr string, src source, outcomes string) *candidate {
 
 func TestReduce(t *testing.T) {
 	const v4, v4b, v6, lan = "/ip4/11.0.0.2/udp/4001/quic-v1", "/ip4/11.0.0.3/udp/4001/quic-v1", "/ip6/2a01::2/udp/4001/quic-v1", "/ip4/192.168.0.2/udp/4001/quic-v1"
+	const tcp = "/ip4/11.0.0.2/tcp/4001"
 	asking := cand(v4, fromInterface, "")
 	asking.asking["server"] = struct{}{}
 	for _, c := range []struct {
@@ -120,11 +121,15 @@ func TestReduce(t *testing.T) {
 		{"a majority got through", []*candidate{cand(v4, fromInterface, "fdd")}, 3, "public public unknown strong", "2 of 3 servers dialled 11.0.0.2:4001 over QUIC"},
 		{"two addresses failed", []*candidate{cand(v4, fromInterface, "ff"), cand(v4b, fromObserved, "f")}, 2, "private private unknown strong", "2 of 2 servers could not dial 11.0.0.2:4001 over QUIC, nor 1 address more"},
 		{"three addresses failed", []*candidate{cand(v4, fromInterface, "f"), cand(v4b, fromObserved, "f"), cand(v6, fromInterface, "f")}, 1, "private private private weak", "1 of 1 server could not dial 11.0.0.2:4001 over QUIC, nor 2 addresses more"},
+		{"each server another address", []*candidate{cand(v4, fromObserved, "f"), cand(v4b, fromObserved, "nf")}, 2, "private private unknown strong", "2 of 2 servers could not dial any of 2 addresses like 11.0.0.2:4001 over QUIC"},
+		{"another server for each transport", []*candidate{cand(v4, fromObserved, "f"), cand(tcp, fromObserved, "nf")}, 2, "private private unknown weak", "1 of 1 server could not dial 11.0.0.2:4001 over QUIC, nor 1 address more"},
+		{"most tried the other transport", []*candidate{cand(v4, fromObserved, "f"), cand(tcp, fromObserved, "fff")}, 3, "private private unknown strong", "3 of 3 servers could not dial 11.0.0.2:4001 over TCP, nor 1 address more"},
 		{"one of two addresses", []*candidate{cand(v4, fromInterface, "ff"), cand(v4b, fromObserved, "d")}, 2, "public public unknown weak", "1 of 1 server dialled 11.0.0.3:4001 over QUIC, but it is one that we talk to: a relay is kept until a stranger gets through"},
 		{"behind a box", []*candidate{cand(v4, fromObserved, "dd")}, 2, "public public unknown strong", "2 of 2 servers dialled 11.0.0.2:4001 over QUIC, but every server is one that we talk to: a relay is kept until a stranger gets through"},
 		{"behind a box, by a stranger", []*candidate{strange(cand(v4, fromObserved, "dd"))}, 2, "public public unknown strong", "2 of 2 servers dialled 11.0.0.2:4001 over QUIC, and so did a stranger"},
 		{"a stranger came by itself", []*candidate{strange(cand(v4, fromInterface, ""))}, 0, "public public unknown strong", "a stranger dialled 11.0.0.2:4001 over QUIC"},
 		{"servers get through and strangers do not", []*candidate{filter(cand(v4, fromObserved, "dd"))}, 2, "private private unknown strong", "2 of 2 servers dialled 11.0.0.2:4001 over QUIC, but no stranger could: only hosts that we talk to get through"},
+		{"no stranger, and one address more", []*candidate{filter(cand(v4, fromObserved, "dd")), cand(tcp, fromObserved, "ff")}, 2, "private private unknown strong", "2 of 2 servers dialled 11.0.0.2:4001 over QUIC, but no stranger could: only hosts that we talk to get through"},
 		{"a mapping", []*candidate{cand(v4, fromMapped, "dd")}, 2, "public public unknown strong", "2 of 2 servers dialled 11.0.0.2:4001 over QUIC"},
 		{"one of two families", []*candidate{cand(v4, fromInterface, "ff"), cand(v6, fromInterface, "dd")}, 2, "public private public strong", "2 of 2 servers dialled [2a01::2]:4001 over QUIC"},
 		{"the better evidence speaks", []*candidate{cand(v4, fromInterface, "d"), cand(v4b, fromInterface, "dd")}, 2, "public public unknown strong", "2 of 2 servers dialled 11.0.0.3:4001 over QUIC"},
@@ -155,6 +160,20 @@ func TestReduce(t *testing.T) {
 		if !v.same(v) || (len(v.Addrs) > 0 && v.same(reduce(nil, c.servers, epoch))) {
 			t.Errorf("%s: same is wrong about %+v", c.name, v)
 		}
+	}
+}
+
+// TestTransportConfidence: a transport's verdict is as sure as all who could not
+// dial it, each at another address.
+func TestTransportConfidence(t *testing.T) {
+	const a, b, tcp = "/ip4/11.0.0.2/udp/4001/quic-v1", "/ip4/11.0.0.2/udp/4002/quic-v1", "/ip4/11.0.0.2/tcp/4001"
+	v := reduce([]*candidate{cand(a, fromObserved, "f"), cand(b, fromObserved, "nf"), cand(tcp, fromObserved, "f")}, 2, epoch)
+	got := make(map[string]Confidence)
+	for _, tv := range v.Transports {
+		got[tv.Transport] = tv.Confidence
+	}
+	if got["quic"] != Strong || got["tcp"] != Weak || v.Confidence != Strong {
+		t.Errorf("got %v and %s in all, want QUIC strong, TCP weak, strong in all", got, v.Confidence)
 	}
 }
 
