@@ -72,9 +72,12 @@ const (
 	retryFull, retryFullMax           = 30 * time.Second, 10 * time.Minute
 	retryForbidden, retryForbiddenMax = 10 * time.Minute, 2 * time.Hour
 	// restartWindow is how long after its loss a relay counts as restarting:
-	// while nothing else serves us, it is tried every restartRetry.
+	// while nothing else serves us, it is tried again after restartRetry or
+	// restartShare of the time that it has been away, whichever is longer, so
+	// that it is used again soon after its return and yet left in peace.
 	restartWindow = time.Minute
 	restartRetry  = 400 * time.Millisecond
+	restartShare  = 0.25
 	// maxTTL caps what a relay may promise; go-libp2p's relays give 1 h.
 	maxTTL = 24 * time.Hour
 	// minTTL is the shortest reservation that is worth holding.
@@ -171,8 +174,23 @@ func (a *AutoRelay) fail(r *relay, why Reason, detail string, now time.Time) {
 		r.retryAt = r.comeBack
 	}
 	if a.restarting(r, now) {
-		r.retryAt = now.Add(restartRetry/2 + rand.N(restartRetry/2))
+		pause := a.restartPause(r, now)
+		r.retryAt = now.Add(pause/2 + rand.N(pause/2))
 	}
+}
+
+// restartPause is the pause before a relay that restarts is tried again. When
+// several went at one time it is rather we who are offline: then the attempts
+// of one are shared by all.
+func (a *AutoRelay) restartPause(r *relay, now time.Time) time.Duration {
+	away := time.Duration(restartShare * float64(now.Sub(r.lostAt)))
+	lost := 0
+	for _, o := range a.relays {
+		if !o.lostAt.IsZero() && now.Sub(o.lostAt) < restartWindow {
+			lost++
+		}
+	}
+	return min(max(away, restartRetry)*time.Duration(max(lost, 1)), retryMax)
 }
 
 // restarting reports whether r served us a moment ago, can just not be

@@ -13,6 +13,8 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/client"
 	pbv2 "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/pb"
+
+	"github.com/causeway-p2p/causeway/internal/dialerr"
 )
 
 // report is what work beside the loop found. Exactly one of its parts is set.
@@ -164,17 +166,7 @@ func sentence(err error) string {
 			return re.Status.String()
 		}
 	}
-	if errors.Is(err, context.DeadlineExceeded) {
-		return "no answer in time"
-	}
-	const most = 200
-	s := err.Error()
-	for i, c := range s {
-		if c == '\n' || i >= most {
-			return s[:i]
-		}
-	}
-	return s
+	return dialerr.Short(err).Error()
 }
 
 func (a *AutoRelay) handleReport(ctx context.Context, rep report, now time.Time) {

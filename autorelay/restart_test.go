@@ -3,6 +3,7 @@ package autorelay
 import (
 	"fmt"
 	"io"
+	"strings"
 	"testing"
 	"time"
 
@@ -14,7 +15,8 @@ import (
 )
 
 // TestRelayRestarts: the only relay is used again within a second of its
-// return, however long it was away, and nobody knocks in a busy loop.
+// return and a quarter of the time that it was away, and nobody knocks in a
+// busy loop.
 func TestRelayRestarts(t *testing.T) {
 	for _, down := range []time.Duration{0, time.Second, 5 * time.Second, 20 * time.Second, 50 * time.Second} {
 		for i := range 3 {
@@ -27,9 +29,10 @@ func TestRelayRestarts(t *testing.T) {
 					time.Sleep(10 * time.Minute)
 					r.Close()
 					n.within(time.Second, "lost", func() bool { return !n.advertised() })
+					lost := time.Now()
 					time.Sleep(down + time.Duration(i)*313*time.Millisecond)
 					r.start(w)
-					n.within(time.Second, "the same relay again", func() bool { return n.through(r.ID()) })
+					n.within(time.Second+time.Since(lost)/4, "the same relay again", func() bool { return n.through(r.ID()) })
 					// A dial takes a second to fail.
 					if got, most := len(n.seen(Failed, r.ID())), int(down/time.Second)+3; got > most {
 						t.Errorf("failed calls while it was away for %v: got %d, want at most %d", down, got, most)
@@ -37,6 +40,42 @@ func TestRelayRestarts(t *testing.T) {
 				})
 			})
 		}
+	}
+}
+
+// TestOffline: a machine that has lost its network asks after its relays now
+// and then, be it one or several, and finds them again.
+func TestOffline(t *testing.T) {
+	for _, c := range []struct {
+		relays, most int
+	}{{1, 20}, {3, 24}} {
+		t.Run(fmt.Sprint(c.relays, " relays"), func(t *testing.T) {
+			simulate(t, func(t *testing.T, w *world) {
+				relays := w.relays(c.relays)
+				n := w.node(Config{Relays: c.relays, Standby: -1})
+				n.add(relays...)
+				n.settled(relays...)
+				time.Sleep(10 * time.Minute)
+				for _, r := range relays {
+					r.box.Kill()
+				}
+				n.within(10*time.Second, "lost", func() bool { return !n.advertised() })
+				time.Sleep(time.Minute)
+				failed := n.seen(Failed, "")
+				if got := len(failed); got == 0 || got > c.most {
+					t.Errorf("failed calls in a minute: got %d, want 1 to %d;%s", got, c.most, n.story())
+				}
+				for _, e := range failed {
+					if len(e.Detail) > 60 || strings.Contains(e.Detail, "fail") || strings.Contains(e.Detail, "12D3") {
+						t.Errorf("detail of a failed call: got %q, want a short reason", e.Detail)
+					}
+				}
+				for _, r := range relays {
+					r.box.Revive()
+				}
+				n.within(retryMax+reserveTimeout, "relays again", n.advertised)
+			})
+		})
 	}
 }
 

@@ -9,6 +9,8 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/p2p/host/eventbus"
+
+	"github.com/causeway-p2p/causeway/internal/dialerr"
 )
 
 // bootstrap connects to the bootstrap peers and lets the DHT look around, and
@@ -109,7 +111,7 @@ func (n *Node) connectAny(ctx context.Context, peers []peer.AddrInfo) (peer.ID, 
 			return o.id, nil
 		}
 		if first == nil {
-			first = fmt.Errorf("%s: %w", ShortID(o.id), shortDialError(o.err))
+			first = fmt.Errorf("%s: %w", ShortID(o.id), dialerr.Short(o.err))
 		}
 	}
 	return "", first

@@ -23,6 +23,7 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/causeway-p2p/causeway/direct"
+	"github.com/causeway-p2p/causeway/internal/dialerr"
 )
 
 // circuits is the host's circuit v2 transport, in place of go-libp2p's, which
@@ -189,7 +190,7 @@ func (c *circuits) get(ctx context.Context, relay peer.AddrInfo, p peer.ID) erro
 	begun := time.Now()
 	conn, err := c.host.Network().DialPeer(network.WithForceDirectDial(ctx, "relay on the way"), relay.ID)
 	if err != nil {
-		return shortDialError(err)
+		return dialerr.Short(err)
 	}
 	if conn.Stat().Opened.Before(begun) {
 		return nil // somebody else's

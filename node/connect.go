@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
-	"strings"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/host"
@@ -14,6 +13,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 
+	"github.com/causeway-p2p/causeway/internal/dialerr"
 	"github.com/causeway-p2p/causeway/service"
 )
 
@@ -180,7 +180,7 @@ func (n *Node) reach(ctx context.Context, p peer.ID, attempt int) (conn network.
 	begun := time.Now()
 	conn, err = n.host.Network().DialPeer(ctx, p) // and not Connect, which waits for identify
 	if err != nil {
-		return nil, false, &UnreachableError{Peer: p, Addrs: len(n.host.Peerstore().Addrs(p)), Err: shortDialError(err)}
+		return nil, false, &UnreachableError{Peer: p, Addrs: len(n.host.Peerstore().Addrs(p)), Err: dialerr.Short(err)}
 	}
 	return conn, !conn.Stat().Opened.Before(begun), nil
 }
@@ -221,24 +221,4 @@ func (n *Node) abandon(p peer.ID) {
 	for _, c := range n.host.Network().ConnsToPeer(p) {
 		c.Close()
 	}
-}
-
-// shortDialError keeps the reason why the last address failed; go-libp2p's
-// text is a line for every address.
-func shortDialError(err error) error {
-	var de *swarm.DialError
-	switch {
-	case errors.As(err, &de) && len(de.DialErrors) > 0:
-		return de.DialErrors[len(de.DialErrors)-1].Cause
-	case errors.As(err, &de) && de.Cause != nil:
-		err = de.Cause
-	}
-	switch {
-	case errors.Is(err, context.DeadlineExceeded):
-		return errors.New("no answer in time")
-	case errors.Is(err, swarm.ErrNoGoodAddresses):
-		return errors.New("none of its addresses can be resolved or dialled from here")
-	}
-	first, _, _ := strings.Cut(err.Error(), "\n")
-	return errors.New(first)
 }
