@@ -4,7 +4,7 @@
 //	GET  /v1/status                    node.Status
 //	GET  /v1/events?history=1          node.EventRecord, one JSON object a line
 //	GET  /v1/ping?peer=ID&count=3      PingLine, one JSON object a line
-//	GET  /v1/netcheck                  node.Netcheck
+//	GET  /v1/netcheck?portal=URL       node.Netcheck
 //	POST /v1/connect?peer=ID&service=S a byte stream (see Stream)
 //	POST /v1/listen?service=S          a byte stream with the next caller
 //	POST /v1/relays?do=VERB&…          change which relays are used (see relays.go)

@@ -6,8 +6,11 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -16,6 +19,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/causeway-p2p/causeway/node"
+	"github.com/causeway-p2p/causeway/reachability"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -396,12 +400,24 @@ func FuzzFrames(f *testing.F) {
 
 func TestNetcheck(t *testing.T) {
 	n, c, _ := startNode(t)
-	got, err := c.Netcheck(t.Context())
+	got, err := c.Netcheck(t.Context(), "")
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := n.Netcheck(t.Context())
 	if got.Headline != want.Headline || got.Kind != want.Kind || len(got.Peers) != len(want.Peers) || got.Time.IsZero() {
 		t.Errorf("over the socket: got %+v, want %+v", got, want)
+	}
+	asked := make(chan struct{}, 1)
+	portal := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		asked <- struct{}{}
+		w.WriteHeader(http.StatusNoContent)
+	}))
+	defer portal.Close()
+	if got, err = c.Netcheck(t.Context(), portal.URL); err != nil || len(asked) != 1 || got.CaptivePortal != reachability.No {
+		t.Errorf("asking another URL: got %+v, %v, and %d requests; want one", got.CaptivePortal, err, len(asked))
+	}
+	if _, err = c.Netcheck(t.Context(), "gopher://"); err == nil || !strings.Contains(err.Error(), "portal URL") {
+		t.Errorf("asking nonsense: got %v", err)
 	}
 }

@@ -25,6 +25,19 @@ type Client struct{ http *http.Client }
 // ErrNotRunning: nobody answers on the socket.
 var ErrNotRunning = errors.New("no node is running here")
 
+// ErrStopped: the node answered, and then did not any more.
+var ErrStopped = errors.New("the running node has stopped")
+
+// hasStopped recognises that the other end of the socket is gone.
+func hasStopped(err error) bool {
+	for _, e := range []error{io.EOF, io.ErrUnexpectedEOF, syscall.ECONNRESET, syscall.EPIPE, syscall.ECONNREFUSED, fs.ErrNotExist} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
 // Open looks for a running node on the socket at path.
 func Open(ctx context.Context, path string) (*Client, error) {
 	if err := checkPath(path); err != nil {
@@ -71,8 +84,10 @@ func lines[T any](ctx context.Context, c *Client, path string, q url.Values, f f
 		var v T
 		if err := dec.Decode(&v); errors.Is(err, io.EOF) || ctx.Err() != nil {
 			return ctx.Err()
+		} else if hasStopped(err) {
+			return ErrStopped
 		} else if err != nil {
-			return fmt.Errorf("the node stopped answering: %w", err)
+			return fmt.Errorf("control socket: %w", err)
 		}
 		if !f(v) {
 			return nil
@@ -119,6 +134,9 @@ func (c *Client) do(ctx context.Context, method, path string, q url.Values, body
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
+		}
+		if hasStopped(err) {
+			return nil, ErrStopped
 		}
 		return nil, fmt.Errorf("control socket: %w", plain(err))
 	}

@@ -55,7 +55,17 @@ type Netcheck struct {
 // relays and bootstrap peers that the user named or that serve us, and one GET
 // of Config.PortalURL. It takes 2 seconds at most. Before Start it knows
 // nothing.
-func (n *Node) Netcheck(ctx context.Context) Netcheck {
+func (n *Node) Netcheck(ctx context.Context) Netcheck { return n.netcheck(ctx, n.cfg.PortalURL) }
+
+// NetcheckAsking is Netcheck with another URL than Config.PortalURL.
+func (n *Node) NetcheckAsking(ctx context.Context, portalURL string) (Netcheck, error) {
+	if err := checkPortalURL(portalURL); err != nil {
+		return Netcheck{}, err
+	}
+	return n.netcheck(ctx, portalURL), nil
+}
+
+func (n *Node) netcheck(ctx context.Context, portalURL string) Netcheck {
 	r := Netcheck{
 		Time: time.Now(), Relays: []RelayRTT{},
 		Reachability: reachability.Verdict{
@@ -75,7 +85,7 @@ func (n *Node) Netcheck(ctx context.Context) Netcheck {
 	running := n.started && !n.closed
 	n.mu.Unlock()
 	if running {
-		n.measure(ctx, &r)
+		n.measure(ctx, portalURL, &r)
 	}
 	r.conclude()
 	r.Took = time.Since(r.Time)
@@ -83,10 +93,10 @@ func (n *Node) Netcheck(ctx context.Context) Netcheck {
 }
 
 // measure fills in what the rooms know and what can be tried now.
-func (n *Node) measure(ctx context.Context, r *Netcheck) {
+func (n *Node) measure(ctx context.Context, portalURL string, r *Netcheck) {
 	var wg sync.WaitGroup
-	if n.cfg.PortalURL != NoPortalURL && len(n.cfg.Transports) == 0 {
-		wg.Go(func() { r.CaptivePortal = askPortal(ctx, n.cfg.PortalURL) })
+	if portalURL != NoPortalURL && len(n.cfg.Transports) == 0 {
+		wg.Go(func() { r.CaptivePortal = askPortal(ctx, portalURL) })
 	}
 	wg.Go(func() { r.Relays, r.Only443 = n.probeRelays(ctx) })
 	wg.Wait()

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/causeway-p2p/causeway/admin"
 	"github.com/causeway-p2p/causeway/internal/cli"
 	"github.com/causeway-p2p/causeway/node"
 	"github.com/causeway-p2p/causeway/portmap"
@@ -34,14 +35,12 @@ type netcheck struct {
 	*session
 	out, progress io.Writer
 	wait          time.Duration
-	json          bool
+	json, watch   bool
+	portal        string // what to fetch instead of what the peer fetches; empty if nothing
 }
 
 func newNetcheck(o *options) *cobra.Command {
-	var (
-		c     netcheck
-		watch bool
-	)
+	var c netcheck
 	cmd := &cobra.Command{
 		Use:   "netcheck",
 		Short: "Tell whether others can reach this machine, and whom it can reach directly",
@@ -51,24 +50,32 @@ starts one for as long as it takes. It exits 0 whatever it finds.`,
 		Args: cli.Args(),
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			o.seekRelays = true
-			if c.session, err = o.open(cmd, true); err != nil {
+			if c.session, err = o.open(cmd, true, "portal-url"); err != nil {
 				return err
+			}
+			if cmd.Flags().Changed("portal-url") {
+				c.portal = o.portal
 			}
 			defer func() { err = errors.Join(err, c.close()) }()
 			c.out, c.progress = cmd.OutOrStdout(), cmd.ErrOrStderr()
 			r, err := c.first(cmd.Context())
-			if err != nil || !watch {
-				return err
+			if c.watch && errors.Is(err, errInterrupted) {
+				return nil // as later
 			}
-			return c.follow(cmd.Context(), r)
+			if err != nil || !c.watch {
+				return explain(err)
+			}
+			return explain(c.follow(cmd.Context(), r))
 		},
 	}
 	f := cmd.Flags()
 	f.BoolVar(&c.json, "json", false, "print JSON")
-	f.BoolVar(&watch, "watch", false, "go on, and print a line for each change, until Ctrl-C")
+	f.BoolVar(&c.watch, "watch", false, "go on, and print a line for each change, until Ctrl-C")
 	f.DurationVar(&c.wait, "wait", netcheckWait, "how long to wait for a verdict that rests on more than one server's word")
 	return cmd
 }
+
+var errInterrupted = errors.New("interrupted")
 
 // first waits for a verdict and prints the report.
 func (c *netcheck) first(ctx context.Context) (node.Netcheck, error) {
@@ -76,9 +83,9 @@ func (c *netcheck) first(ctx context.Context) (node.Netcheck, error) {
 	if err != nil {
 		return node.Netcheck{}, err
 	}
-	r, err := c.Netcheck(ctx)
+	r, err := c.Netcheck(ctx, c.portal)
 	if ctx.Err() != nil {
-		return r, errors.New("interrupted")
+		return r, errInterrupted
 	}
 	if err != nil {
 		return r, err
@@ -87,7 +94,9 @@ func (c *netcheck) first(ctx context.Context) (node.Netcheck, error) {
 		return r, cli.WriteNetcheck(c.out, r)
 	}
 	enc := json.NewEncoder(c.out)
-	enc.SetIndent("", "  ")
+	if !c.watch { // then it is one object a line
+		enc.SetIndent("", "  ")
+	}
 	return r, enc.Encode(r)
 }
 
@@ -175,11 +184,14 @@ func (c *netcheck) follow(ctx context.Context, last node.Netcheck) error {
 			if ctx.Err() != nil {
 				return nil
 			}
-			return errors.Join(errors.New("the node stopped"), err)
+			if err == nil {
+				err = admin.ErrStopped
+			}
+			return err
 		case <-look:
 		case <-time.After(watchEvery):
 		}
-		r, err := c.Netcheck(ctx)
+		r, err := c.Netcheck(ctx, c.portal)
 		if ctx.Err() != nil {
 			return nil
 		}

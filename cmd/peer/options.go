@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/spf13/cobra"
@@ -41,6 +43,9 @@ func (o *options) joinDev(ctx context.Context) error {
 	}
 	const try = "relayd --dev, in another terminal"
 	c, err := admin.Open(ctx, socket)
+	if errors.Is(err, fs.ErrPermission) {
+		return cli.Fail(err, "peer up without --dev, or as the user who started relayd")
+	}
 	if err != nil {
 		return cli.Fail(fmt.Errorf("no relayd is running on this machine (nobody answers on %s)", socket), try)
 	}

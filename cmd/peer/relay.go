@@ -62,9 +62,9 @@ func (o *options) withRunning(cmd *cobra.Command, do func(*admin.Client) error) 
 	if err != nil {
 		return err
 	}
-	c, err := admin.Open(cmd.Context(), socket)
+	c, err := cli.OpenRunning(cmd.Context(), socket, "peer up")
 	if err != nil {
-		return cli.Fail(err, "start one with: peer up")
+		return err
 	}
 	defer c.Close()
 	if err := do(c); err != nil {

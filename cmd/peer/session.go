@@ -6,11 +6,14 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/causeway-p2p/causeway/admin"
 	"github.com/causeway-p2p/causeway/internal/cli"
@@ -26,13 +29,15 @@ type session struct {
 }
 
 // open finds the running peer or, if there is none, starts one in this
-// process. An ephemeral one has a new identity and only reaches out.
-func (o *options) open(cmd *cobra.Command, ephemeral bool) (*session, error) {
+// process. An ephemeral one has a new identity and only reaches out. Of the
+// flags that are for starting a peer, the command heeds those named also if one
+// runs.
+func (o *options) open(cmd *cobra.Command, ephemeral bool, heeds ...string) (*session, error) {
 	socket, err := o.Socket()
 	if err != nil {
 		return nil, err
 	}
-	c, err := admin.Open(cmd.Context(), socket)
+	c, err := cli.OpenRunning(cmd.Context(), socket, "peer up")
 	if errors.Is(err, admin.ErrNotRunning) {
 		return o.openOwn(cmd.Context(), ephemeral, socket)
 	}
@@ -43,7 +48,30 @@ func (o *options) open(cmd *cobra.Command, ephemeral bool) (*session, error) {
 	if err := o.sameNetwork(cmd, c); err != nil {
 		return nil, errors.Join(err, s.close())
 	}
+	sayIgnored(cmd, heeds)
 	return s, nil
+}
+
+// sayIgnored names the flags on the command line that would have been for
+// starting a peer. What the environment and the file say is for all commands,
+// and no surprise.
+func sayIgnored(cmd *cobra.Command, heeds []string) {
+	heeds = append(heeds, "data-dir", "network", "dev", "config") // which peer it is
+	var ignored []string
+	cmd.Flags().Visit(func(f *pflag.Flag) {
+		if cmd.InheritedFlags().Lookup(f.Name) != nil && !slices.Contains(heeds, f.Name) {
+			ignored = append(ignored, "--"+f.Name)
+		}
+	})
+	if len(ignored) == 0 {
+		return
+	}
+	have := "has"
+	if len(ignored) > 1 {
+		have = "have"
+	}
+	fmt.Fprintf(cmd.ErrOrStderr(), "a peer runs already, on which %s %s no effect; stop it first, or use another --data-dir\n",
+		strings.Join(ignored, " and "), have)
 }
 
 // sameNetwork refuses to use a running peer that is elsewhere.
@@ -146,7 +174,7 @@ func (s *session) linger(p peer.ID) {
 func explain(err error) error {
 	var e *admin.Error
 	if !errors.As(err, &e) {
-		return err
+		return cli.StoppedError(err, "peer up")
 	}
 	switch e.Kind {
 	case admin.NotFound:

@@ -27,9 +27,9 @@ func (o *options) withRunning(cmd *cobra.Command, do func(*admin.Client) error) 
 	if err != nil {
 		return err
 	}
-	c, err := admin.Open(cmd.Context(), socket)
+	c, err := cli.OpenRunning(cmd.Context(), socket, "relayd")
 	if err != nil {
-		return cli.Fail(err, "start one with: relayd")
+		return err
 	}
 	defer c.Close()
 	return explain(cmd, do(c))

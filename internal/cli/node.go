@@ -141,9 +141,9 @@ func NewStatus(f *NodeFlags, start string) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			c, err := admin.Open(cmd.Context(), socket)
+			c, err := OpenRunning(cmd.Context(), socket, start)
 			if err != nil {
-				return Fail(err, "start one with: %s", start)
+				return err
 			}
 			defer c.Close()
 			s, err := c.Status(cmd.Context())
