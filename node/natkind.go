@@ -12,6 +12,7 @@ const (
 	KindFullCone          Kind = "full cone"          // one mapping for all, and anyone may send to it
 	KindAddressRestricted Kind = "address-restricted" // one mapping, for hosts that it sent to
 	KindPortRestricted    Kind = "port-restricted"    // one mapping, for IP and port that it sent to
+	KindCone              Kind = "cone"               // one of these three
 	KindSymmetric         Kind = "symmetric"          // another mapping for each destination
 	KindUDPBlocked        Kind = "UDP blocked"        // TCP only
 	KindOnly443           Kind = "TCP 443 only"       // nothing else gets out
@@ -22,7 +23,7 @@ func (k Kind) Ease() string {
 	switch k {
 	case KindPublic:
 		return "none in the way"
-	case KindFullCone, KindAddressRestricted, KindPortRestricted:
+	case KindFullCone, KindAddressRestricted, KindPortRestricted, KindCone:
 		return "easy"
 	case KindSymmetric:
 		return "hard"
@@ -32,8 +33,8 @@ func (k Kind) Ease() string {
 	return "unknown"
 }
 
-// kindOf names what the NAT does to one transport protocol. Where the filtering
-// is not known it is taken to be the strictest, as it is with most.
+// kindOf names what the NAT does to one transport protocol. Where there is none
+// and the filtering is not known, nothing is: a firewall may be in the way.
 func kindOf(t reachability.Translation) Kind {
 	switch t.Mapping {
 	case reachability.AddressDependent, reachability.AddressAndPortDependent:
@@ -53,7 +54,13 @@ func kindOf(t reachability.Translation) Kind {
 	case reachability.AddressDependent:
 		return KindAddressRestricted
 	}
-	return KindPortRestricted
+	switch {
+	case t.Filtering == reachability.AddressAndPortDependent:
+		return KindPortRestricted
+	case t.Mapping == reachability.EndpointIndependent:
+		return KindCone
+	}
+	return KindUnknown
 }
 
 // Chance is how likely a direct path is.
@@ -103,6 +110,15 @@ func outlook(own, overTCP Kind) []Outlook {
 	return list
 }
 
+// noOutlook is that of a node that reaches nobody.
+func noOutlook() []Outlook {
+	list := make([]Outlook, len(outlookKinds))
+	for i, other := range outlookKinds {
+		list[i] = Outlook{Peers: other, Direct: ChanceUnknown}
+	}
+	return list
+}
+
 func chance(own, overTCP, other Kind) Chance {
 	switch {
 	case own == KindOnly443 || other == KindOnly443:
@@ -137,7 +153,8 @@ func firstKnown(a, b Kind) Kind {
 
 // natPair is what two NATs let through. A hole can be punched if each side knows
 // where the other's packets will come from, or lets packets in from ports that
-// it has not sent to.
+// it has not sent to. A cone of which no more is known is taken to be
+// port-restricted, as most are.
 func natPair(own, other Kind) Chance {
 	loose := func(k Kind) bool { return k == KindFullCone || k == KindAddressRestricted }
 	switch {

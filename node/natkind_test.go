@@ -24,13 +24,13 @@ func TestKindOf(t *testing.T) {
 		{ei, ei, KindFullCone},
 		{ei, ad, KindAddressRestricted},
 		{ei, apd, KindPortRestricted},
-		{ei, unknown, KindPortRestricted},
+		{ei, unknown, KindCone},
 		{ad, ei, KindSymmetric},
 		{apd, unknown, KindSymmetric},
 		{none, none, KindPublic},
 		{none, ei, KindPublic},
 		{none, apd, KindPortRestricted}, // a firewall
-		{none, unknown, KindPortRestricted},
+		{none, unknown, KindUnknown},
 	} {
 		if got := kindOf(reachability.Translation{Mapping: tt.mapping, Filtering: tt.filtering}); got != tt.want {
 			t.Errorf("mapping %q, filtering %q: got %q, want %q", tt.mapping, tt.filtering, got, tt.want)
@@ -53,6 +53,7 @@ func TestOutlook(t *testing.T) {
 		{KindFullCone, no, [7]Chance{y, p, p, p, p, p, r}},
 		{KindAddressRestricted, no, [7]Chance{y, p, p, p, p, p, r}},
 		{KindPortRestricted, no, [7]Chance{y, p, p, p, s, p, r}},
+		{KindCone, no, [7]Chance{y, p, p, p, s, p, r}},
 		{KindSymmetric, no, [7]Chance{y, p, p, s, r, r, r}},
 		{KindSymmetric, KindPortRestricted, [7]Chance{y, p, p, s, r, p, r}},
 		{KindUDPBlocked, no, [7]Chance{y, u, u, u, u, u, r}},

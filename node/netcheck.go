@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -20,8 +21,13 @@ type Netcheck struct {
 	Took time.Duration `json:"took_ns"`
 	// Headline is the answer in a sentence.
 	Headline string `json:"headline"`
-	// Settled: the verdict rests on more than one server's word.
+	// Settled: the verdict rests on more than one server's word, and the node
+	// is online.
 	Settled bool `json:"settled"`
+	// Online: somebody of the node's network answers. If nobody does, the
+	// verdict is what was found when somebody did, and whatever else depends on
+	// the network is unknown.
+	Online reachability.Fact `json:"online"`
 	// Reachable: others reach the node, directly or through a relay.
 	Reachable bool `json:"reachable"`
 	// Reachability is the verdict with its evidence.
@@ -53,8 +59,8 @@ type Netcheck struct {
 // Netcheck reports what is known of the way between this node and the
 // internet. Besides that, it measures: an echo or a TCP connect to at most 6
 // relays and bootstrap peers that the user named or that serve us, and one GET
-// of Config.PortalURL. It takes 2 seconds at most. Before Start it knows
-// nothing.
+// of Config.PortalURL, unless the last is fresh. It takes 2 seconds at most.
+// Before Start it knows nothing.
 func (n *Node) Netcheck(ctx context.Context) Netcheck { return n.netcheck(ctx, n.cfg.PortalURL) }
 
 // NetcheckAsking is Netcheck with another URL than Config.PortalURL.
@@ -71,14 +77,10 @@ func (n *Node) netcheck(ctx context.Context, portalURL string) Netcheck {
 		Reachability: reachability.Verdict{
 			Reachability: reachability.Unknown, IPv4: reachability.Unknown, IPv6: reachability.Unknown,
 			Confidence: reachability.NoEvidence, Because: "the node is not running",
-			NAT: reachability.NAT{
-				UDP:        reachability.Translation{Mapping: reachability.NotKnown, Filtering: reachability.NotKnown},
-				TCP:        reachability.Translation{Mapping: reachability.NotKnown, Filtering: reachability.NotKnown},
-				UDPBlocked: reachability.NotTold, Hairpin: reachability.NotTold,
-			},
+			NAT:        unknownNAT(),
 			Transports: []reachability.TransportVerdict{}, Addrs: []reachability.AddrVerdict{},
 		},
-		UDP: reachability.NotTold, IPv6: reachability.NotTold,
+		Online: reachability.NotTold, UDP: reachability.NotTold, IPv6: reachability.NotTold,
 		CaptivePortal: reachability.NotTold, Only443: reachability.NotTold,
 	}
 	n.mu.Lock()
@@ -92,16 +94,22 @@ func (n *Node) netcheck(ctx context.Context, portalURL string) Netcheck {
 	return r
 }
 
+func unknownNAT() reachability.NAT {
+	unknown := reachability.Translation{Mapping: reachability.NotKnown, Filtering: reachability.NotKnown}
+	return reachability.NAT{UDP: unknown, TCP: unknown, UDPBlocked: reachability.NotTold, Hairpin: reachability.NotTold}
+}
+
 // measure fills in what the rooms know and what can be tried now.
 func (n *Node) measure(ctx context.Context, portalURL string, r *Netcheck) {
 	var wg sync.WaitGroup
 	if portalURL != NoPortalURL && len(n.cfg.Transports) == 0 {
-		wg.Go(func() { r.CaptivePortal = askPortal(ctx, portalURL) })
+		wg.Go(func() { r.CaptivePortal = n.portal.ask(ctx, portalURL) })
 	}
 	wg.Go(func() { r.Relays, r.Only443 = n.probeRelays(ctx) })
 	wg.Wait()
 	r.Reachability = n.reachability.Verdict()
 	r.Reachable = n.Reachable()
+	r.Online = n.online(r.Relays)
 	r.UDP = n.udpWorks()
 	if n.mapper != nil {
 		ps := n.mapper.Status()
@@ -110,13 +118,30 @@ func (n *Node) measure(ctx context.Context, portalURL string, r *Netcheck) {
 	r.IPv6 = n.hasIPv6()
 }
 
-// udpWorks: some peer out there answers over QUIC. One on this machine or on
-// the LAN shows nothing, unless the LAN is all there is.
+// outside reports whether an address is one of a peer out there. One on this
+// machine or on the LAN shows nothing, unless the LAN is all there is.
+func (n *Node) outside(a ma.Multiaddr) bool {
+	return manet.IsPublicAddr(a) || n.cfg.AllowPrivate && !manet.IsIPLoopback(a)
+}
+
+// online: a peer that was probed answers, or one out there is connected. It is
+// no if there is neither, and those that we join through had time to answer.
+func (n *Node) online(probed []RelayRTT) reachability.Fact {
+	if slices.ContainsFunc(probed, func(r RelayRTT) bool { return r.RTT > 0 }) ||
+		slices.ContainsFunc(n.host.Network().Conns(), func(c network.Conn) bool { return n.outside(c.RemoteMultiaddr()) }) {
+		return reachability.Yes
+	}
+	if len(probed) == 0 || time.Since(n.startedAt) < probeTimeout {
+		return reachability.NotTold
+	}
+	return reachability.No
+}
+
+// udpWorks: some peer out there answers over QUIC.
 func (n *Node) udpWorks() reachability.Fact {
 	for _, c := range n.host.Network().Conns() {
 		a := c.RemoteMultiaddr()
-		outside := manet.IsPublicAddr(a) || n.cfg.AllowPrivate && !manet.IsIPLoopback(a)
-		if _, err := a.ValueForProtocol(ma.P_UDP); err == nil && outside && !isCircuit(a) && c.Stat().Direction == network.DirOutbound {
+		if _, err := a.ValueForProtocol(ma.P_UDP); err == nil && n.outside(a) && !isCircuit(a) && c.Stat().Direction == network.DirOutbound {
 			return reachability.Yes
 		}
 	}
@@ -145,16 +170,29 @@ func familyOf(a ma.Multiaddr) (v4, v6 bool) {
 
 // conclude derives what follows from the facts.
 func (r *Netcheck) conclude() {
-	r.Settled = Settled(r.Reachability)
-	if r.UDP == reachability.NotTold {
+	offline := r.Online == reachability.No
+	r.Settled = Settled(r.Reachability) && !offline
+	if offline {
+		r.Reachable = false
+		r.Reachability.NAT = unknownNAT()
+	}
+	switch {
+	case r.UDP == reachability.Yes:
+		r.Only443 = reachability.No
+	case r.Only443 == reachability.Yes && r.Reachability.NAT.UDPBlocked != reachability.Yes:
+		// UDP worked a moment ago, and nothing but a port of TCP does now.
+	default:
 		r.UDP = not(r.Reachability.NAT.UDPBlocked)
 	}
-	if r.UDP == reachability.Yes {
-		r.Only443 = reachability.No
+	r.Kind = KindUnknown
+	if !offline {
+		r.Kind = r.kind()
 	}
-	r.Kind = r.kind()
 	r.Ease = r.Kind.Ease()
 	r.Peers = outlook(r.Kind, kindOf(r.Reachability.NAT.TCP))
+	if r.Kind == KindUnknown && r.Online != reachability.Yes {
+		r.Peers = noOutlook()
+	}
 	r.Headline = r.headline()
 }
 
@@ -194,6 +232,10 @@ func (r *Netcheck) headline() string {
 	switch {
 	case r.CaptivePortal == reachability.Yes:
 		return "A captive portal is in the way: open a web page in a browser and sign in."
+	case r.Online == reachability.No && r.CaptivePortal == reachability.No:
+		return "The internet answers, and none of the peers that this node joins its network through."
+	case r.Online == reachability.No:
+		return "Nobody answers: this machine seems to be offline, or none of the peers that it joins its network through can be reached."
 	case v.Reachability == reachability.Public && v.IPv4 == reachability.Private:
 		return "Others can dial this node over IPv6. Those who have only IPv4 need a relay."
 	case v.Reachability == reachability.Public && v.Insured && v.Weak:
@@ -215,7 +257,7 @@ func (r *Netcheck) headline() string {
 // consequence is what a kind means for direct paths.
 func (k Kind) consequence() string {
 	switch k {
-	case KindPublic, KindFullCone, KindAddressRestricted, KindPortRestricted:
+	case KindPublic, KindFullCone, KindAddressRestricted, KindPortRestricted, KindCone:
 		return "Its NAT is easy: most peers get a direct path within a second."
 	case KindSymmetric:
 		return "Its NAT is hard: peers behind strict NATs stay on the relay."

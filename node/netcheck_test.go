@@ -2,6 +2,7 @@ package node
 
 import (
 	"cmp"
+	"context"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -83,11 +84,15 @@ func TestHeadline(t *testing.T) {
 		}}, KindAddressRestricted, "Others that this node has talked to can dial it."},
 		{"IPv6", Netcheck{
 			Reachability: reachability.Verdict{Reachability: public, IPv4: private, IPv6: public, NAT: reachability.NAT{UDP: easy}},
-		}, KindPortRestricted, "Others can dial this node over IPv6."},
-		{"easy", Netcheck{Reachable: true, Reachability: reachability.Verdict{NAT: reachability.NAT{UDP: easy}}}, KindPortRestricted, "Others reach this node through a relay. Its NAT is easy"},
+		}, KindCone, "Others can dial this node over IPv6."},
+		{"easy", Netcheck{Reachable: true, Reachability: reachability.Verdict{NAT: reachability.NAT{UDP: easy}}}, KindCone, "Others reach this node through a relay. Its NAT is easy"},
 		{"hard", Netcheck{Reachable: true, Reachability: reachability.Verdict{NAT: reachability.NAT{UDP: hard}}}, KindSymmetric, "Others reach this node through a relay. Its NAT is hard"},
 		{"blocked", Netcheck{Reachable: true, Reachability: reachability.Verdict{NAT: reachability.NAT{UDPBlocked: yes}}}, KindUDPBlocked, "Others reach this node through a relay. UDP is blocked"},
 		{"443", Netcheck{Reachable: true, Only443: yes}, KindOnly443, "Others reach this node through a relay. Only TCP port 443"},
+		{"443, where UDP worked a moment ago", Netcheck{Reachable: true, Only443: yes, Reachability: reachability.Verdict{NAT: reachability.NAT{UDPBlocked: reachability.No}}}, KindOnly443, "Others reach this node through a relay. Only TCP port 443"},
+		{"offline", Netcheck{Online: reachability.No, Reachable: true, Reachability: reachability.Verdict{Reachability: private, Confidence: reachability.Strong, NAT: reachability.NAT{UDP: easy, UDPBlocked: reachability.No}}}, KindUnknown, "Nobody answers: this machine seems to be offline"},
+		{"bootstrap peers are gone", Netcheck{Online: reachability.No, CaptivePortal: reachability.No}, KindUnknown, "The internet answers, and none of the peers"},
+		{"offline behind a portal", Netcheck{Online: reachability.No, CaptivePortal: yes}, KindUnknown, "A captive portal"},
 		{"no relay", Netcheck{Reachability: reachability.Verdict{Reachability: private}}, KindUnknown, "Others cannot dial this node, and it has no relay."},
 	} {
 		tt.r.UDP = cmp.Or(tt.r.UDP, reachability.NotTold)
@@ -95,6 +100,81 @@ func TestHeadline(t *testing.T) {
 		if tt.r.Kind != tt.kind || !strings.HasPrefix(tt.r.Headline, tt.want) {
 			t.Errorf("%s: got %s, %q, want %s, %q", tt.name, tt.r.Kind, tt.r.Headline, tt.kind, tt.want)
 		}
+	}
+}
+
+// TestNetcheckOffline: what was known of a network that is gone is not said of
+// it any more, and is known again when it is back.
+func TestNetcheckOffline(t *testing.T) {
+	simulate(t, func(t *testing.T, w *world) {
+		w.bootstrap()
+		w.relays(2)
+		a := w.behind("a", testnet.PortRestricted(), Config{})
+		await(t, a, "a verdict", func(e ReachabilityChanged) bool { return Settled(e.Verdict) })
+		if r := a.Netcheck(t.Context()); r.Online != reachability.Yes || r.UDP != reachability.Yes || r.Kind == KindUnknown {
+			t.Fatalf("before: online %q, UDP %q, %s; want yes, yes, an easy NAT", r.Online, r.UDP, r.Kind)
+		}
+		w.boxes[a.ID()].Kill()
+		time.Sleep(2 * time.Minute)
+		r := a.Netcheck(t.Context())
+		if r.Online != reachability.No || r.Settled || r.Reachable || r.UDP != reachability.NotTold || r.Kind != KindUnknown ||
+			len(r.Reachability.NAT.UDP.External) > 0 || !strings.Contains(r.Headline, "offline") {
+			t.Errorf("offline: got %+v, want nothing but that", r)
+		}
+		for _, o := range r.Peers {
+			if o.Direct != ChanceUnknown {
+				t.Errorf("offline: a direct path to %s: %q", o.Peers, o.Direct)
+			}
+		}
+		w.boxes[a.ID()].Revive()
+		time.Sleep(2 * time.Minute)
+		if r := a.Netcheck(t.Context()); r.Online != reachability.Yes || !r.Reachable || r.UDP != reachability.Yes {
+			t.Errorf("back again: online %q, reachable %t, UDP %q; want yes", r.Online, r.Reachable, r.UDP)
+		}
+	})
+}
+
+// TestNeverOnline: a node that never met anybody says why nothing is known.
+func TestNeverOnline(t *testing.T) {
+	simulate(t, func(t *testing.T, w *world) {
+		boot := w.bootstrap()
+		w.boxes[boot.ID()].Kill()
+		a := w.behind("a", testnet.PortRestricted(), Config{})
+		if r := a.Netcheck(t.Context()); r.Online != reachability.NotTold {
+			t.Errorf("at once: online %q, want unknown", r.Online)
+		}
+		time.Sleep(10 * time.Second)
+		if r := a.Netcheck(t.Context()); r.Online != reachability.No || !strings.Contains(r.Headline, "offline") || r.Peers[0].Direct != ChanceUnknown {
+			t.Errorf("after 10 s: online %q, %q, public peers %q", r.Online, r.Headline, r.Peers[0].Direct)
+		}
+	})
+}
+
+// TestPortalIsRemembered: the host that is asked is spared.
+func TestPortalIsRemembered(t *testing.T) {
+	asked := 0
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		asked++
+		w.WriteHeader(http.StatusNoContent)
+	}))
+	defer srv.Close()
+	var p portal
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	if got := p.ask(gone, srv.URL); got != reachability.NotTold {
+		t.Errorf("in a hurry: got %q, want unknown", got)
+	}
+	for range 3 {
+		if got := p.ask(t.Context(), srv.URL); got != reachability.No {
+			t.Errorf("got %q, want no", got)
+		}
+	}
+	if asked != 1 {
+		t.Errorf("%d requests, want 1", asked)
+	}
+	p.at = p.at.Add(-portalAge)
+	if p.ask(t.Context(), srv.URL); asked != 2 {
+		t.Errorf("%d requests when the first is old, want 2", asked)
 	}
 }
 

@@ -34,7 +34,35 @@ const (
 	// maxProbed bounds the relays that a netcheck looks at, and
 	// maxProbedAddrs the addresses of each that are dialled.
 	maxProbed, maxProbedAddrs = 6, 4
+	// portalAge is how long the portal's word counts: whoever watches asks
+	// every few seconds, and whoever has to sign in takes longer than that.
+	portalAge = 30 * time.Second
 )
+
+// portal remembers what was found out about a captive portal.
+type portal struct {
+	mu   sync.Mutex // guards the fields below
+	url  string
+	fact reachability.Fact
+	at   time.Time
+}
+
+// ask fetches the URL unless that was done a moment ago.
+func (p *portal) ask(ctx context.Context, target string) reachability.Fact {
+	p.mu.Lock()
+	fact, fresh := p.fact, p.url == target && time.Since(p.at) < portalAge
+	p.mu.Unlock()
+	if fresh {
+		return fact
+	}
+	if fact = askPortal(ctx, target); ctx.Err() != nil {
+		return fact // the caller was in a hurry
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.url, p.fact, p.at = target, fact, time.Now()
+	return fact
+}
 
 // askPortal fetches the URL. A captive portal answers in its place: with a
 // page, or by sending us elsewhere.
@@ -74,6 +102,9 @@ func checkPortalURL(s string) error {
 	return nil
 }
 
+// RoleReserved is the role of a relay that serves us.
+const RoleReserved = "reserved"
+
 // RelayRTT is how far a relay or a peer that we join through is.
 type RelayRTT struct {
 	ID string `json:"id"`
@@ -105,7 +136,7 @@ func (n *Node) acquaintances() (list []acquaintance) {
 	if n.autorelay != nil {
 		for _, r := range n.autorelay.Status().Relays {
 			if id, err := peer.Decode(r.ID); err == nil && r.State == autorelay.Reserved {
-				add(id, "reserved")
+				add(id, RoleReserved)
 			}
 		}
 	}

@@ -73,6 +73,7 @@ type Node struct {
 	history      *autorelay.History
 	usage        *usage.Store // nil if relay.Off
 	recent       recent
+	portal       portal
 	stopNotices  func()
 	stopRecent   func()
 	settled      chan struct{} // see Settled
