@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -44,8 +45,12 @@ func section(b *strings.Builder, title string, lines []Line) {
 // per address.
 func ReachLines(r node.Netcheck) []Line {
 	v := r.Reachability
+	verdict := fmt.Sprintf("%s: %s", sure(v.Reachability, v.Confidence, v.Proven), v.Because)
+	if r.Online == reachability.No && v.Reachability != reachability.Unknown {
+		verdict = "when somebody answered last, " + verdict
+	}
 	lines := []Line{
-		{"verdict", fmt.Sprintf("%s: %s", sure(v.Reachability, v.Confidence, v.Proven), v.Because)},
+		{"verdict", verdict},
 		{"IPv4", string(v.IPv4)},
 		{"IPv6", string(v.IPv6)},
 	}
@@ -82,17 +87,21 @@ func sure(r reachability.Reachability, c reachability.Confidence, proven bool) s
 func NetworkLines(r node.Netcheck) []Line {
 	nat := r.Reachability.NAT
 	lines := []Line{
+		{"online", said(r.Online, "yes", "no")},
 		{"NAT", natText(r)},
 		{"UDP", said(r.UDP, "works", "blocked")},
 	}
 	for _, t := range []struct {
-		name string
-		is   reachability.Translation
-	}{{"over UDP", nat.UDP}, {"over TCP", nat.TCP}} {
+		name, transport string
+		is              reachability.Translation
+	}{{"over UDP", "quic", nat.UDP}, {"over TCP", "tcp", nat.TCP}} {
 		if t.is.Mapping == reachability.NotKnown && t.is.Filtering == reachability.NotKnown {
 			continue
 		}
 		text := fmt.Sprintf("mapping %s, filtering %s", t.is.Mapping, t.is.Filtering)
+		if t.is.Filtering == reachability.AddressDependent && untried(r, t.transport) {
+			text += " or less"
+		}
 		if len(t.is.External) > 0 {
 			text += "; seen as " + strings.Join(t.is.External, ", ")
 		}
@@ -106,8 +115,16 @@ func NetworkLines(r node.Netcheck) []Line {
 		Line{"hairpin", said(nat.Hairpin, "yes", "no")},
 		Line{"IPv6", said(r.IPv6, "yes", "no public address")},
 		Line{"captive portal", said(r.CaptivePortal, "yes: open a web page and sign in", "no")},
-		Line{"TCP 443 only", said(r.Only443, "yes", "no")},
+		Line{"TCP 443 only", said(r.Only443, "yes", "no, other ports get out too")},
 	)
+}
+
+// untried reports whether no stranger has tried to get in over a transport,
+// though others got in: what keeps strangers out may not be there.
+func untried(r node.Netcheck, transport string) bool {
+	return slices.ContainsFunc(r.Reachability.Transports, func(t reachability.TransportVerdict) bool {
+		return t.Family == "ip4" && t.Transport == transport && t.Reachability == reachability.Public && !t.Proven
+	})
 }
 
 func natText(r node.Netcheck) string {
@@ -116,6 +133,12 @@ func natText(r node.Netcheck) string {
 		return "not known yet"
 	case node.KindPublic, node.KindUDPBlocked, node.KindOnly443:
 		return r.Ease
+	case node.KindCone:
+		return r.Ease + " (what it lets in is not known)"
+	case node.KindAddressRestricted:
+		if untried(r, "quic") {
+			return fmt.Sprintf("%s (%s or less: no stranger has tried)", r.Ease, r.Kind)
+		}
 	}
 	return fmt.Sprintf("%s (%s)", r.Ease, r.Kind)
 }
@@ -171,11 +194,42 @@ func NetcheckChanges(old, now node.Netcheck) (changed []Line) {
 			changed = append(changed, l)
 		}
 	}
-	return changed
+	return append(changed, relayChanges(old, now)...)
 }
 
+// watched begins with the answer, which has no name in the report either.
 func watched(r node.Netcheck) []Line {
-	return append(append([]Line{{"answer", r.Headline}}, verdictLines(r)...), NetworkLines(r)...)
+	return append(append([]Line{{"", r.Headline}}, verdictLines(r)...), NetworkLines(r)...)
+}
+
+// relayChanges tells which relays serve now, which do no more, and who has
+// ceased to answer or answers again.
+func relayChanges(old, now node.Netcheck) (changed []Line) {
+	find := func(r node.Netcheck, id string) (node.RelayRTT, bool) {
+		i := slices.IndexFunc(r.Relays, func(rel node.RelayRTT) bool { return rel.ID == id })
+		if i < 0 {
+			return node.RelayRTT{}, false
+		}
+		return r.Relays[i], true
+	}
+	tell := func(rel node.RelayRTT, text string) { changed = append(changed, Line{"relay", rel.ID + " " + text}) }
+	for _, rel := range old.Relays {
+		if is, _ := find(now, rel.ID); rel.Role == node.RoleReserved && is.Role != node.RoleReserved {
+			tell(rel, "serves this node no more")
+		}
+	}
+	for _, rel := range now.Relays {
+		was, known := find(old, rel.ID)
+		switch {
+		case rel.Role == node.RoleReserved && was.Role != node.RoleReserved:
+			tell(rel, "serves this node")
+		case known && rel.RTT == 0 && was.RTT > 0:
+			tell(rel, "gives no answer")
+		case known && rel.RTT > 0 && was.RTT == 0:
+			tell(rel, "answers")
+		}
+	}
+	return changed
 }
 
 // verdictLines are ReachLines without the evidence, which grows with every

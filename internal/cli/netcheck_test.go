@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -32,7 +33,7 @@ func aNetcheck() node.Netcheck {
 				{Addr: "/ip4/11.0.0.2/udp/4001/quic-v1", Reachability: reachability.Private, Confidence: reachability.Weak, Source: "observed", FailedBy: 2},
 			},
 		},
-		Kind: node.KindPortRestricted, Ease: "easy",
+		Kind: node.KindPortRestricted, Ease: "easy", Online: reachability.Yes,
 		PortMapping: &portmap.Status{Text: "the router 192.168.1.1 maps UDP 4001 at 11.0.0.2 (PCP)"},
 		UDP:         reachability.Yes, IPv6: reachability.No, CaptivePortal: reachability.No, Only443: reachability.No,
 		Relays: []node.RelayRTT{
@@ -57,6 +58,7 @@ can others reach me
   /ip4/11.0.0.2/udp/4001/quic-v1  private, by one server's word (observed; 0 dialled it, 2 could not)
 
 what is in the way
+  online          yes
   NAT             easy (port-restricted)
   UDP             works
   over UDP        mapping endpoint-independent, filtering address-and-port-dependent; seen as 11.0.0.2:4001
@@ -64,7 +66,7 @@ what is in the way
   hairpin         no
   IPv6            no public address
   captive portal  no
-  TCP 443 only    no
+  TCP 443 only    no, other ports get out too
 
 relays
   12D3KooWA  reserved, 40 ms away (echo, quic)
@@ -85,13 +87,73 @@ direct paths to peers that are
 
 func TestNetcheckChanges(t *testing.T) {
 	old, now := aNetcheck(), aNetcheck()
-	now.Relays, now.Took = nil, time.Second
+	now.Relays[0].RTT, now.Took = time.Second, time.Second
 	if c := NetcheckChanges(old, now); len(c) != 0 {
 		t.Errorf("nothing but measurements changed: got %v", c)
 	}
 	now.Reachability.NAT.Hairpin, now.Headline = reachability.Yes, "Others can dial this node."
 	c := NetcheckChanges(old, now)
-	if len(c) != 2 || c[0] != (Line{"answer", now.Headline}) || c[1] != (Line{"hairpin", "yes"}) {
+	if len(c) != 2 || c[0] != (Line{"", now.Headline}) || c[1] != (Line{"hairpin", "yes"}) {
 		t.Errorf("got %v, want the answer and the hairpin", c)
+	}
+}
+
+// TestRelayChanges: a line for each relay that begins or ceases to serve or to
+// answer.
+func TestRelayChanges(t *testing.T) {
+	rel := func(id, role string, rtt time.Duration) node.RelayRTT {
+		return node.RelayRTT{ID: id, Role: role, RTT: rtt}
+	}
+	for _, tt := range []struct {
+		name     string
+		old, now []node.RelayRTT
+		want     []string
+	}{
+		{"another takes over", []node.RelayRTT{rel("A", "reserved", 1)}, []node.RelayRTT{rel("B", "reserved", 1)}, []string{"A serves this node no more", "B serves this node"}},
+		{"all went", []node.RelayRTT{rel("A", "reserved", 1), rel("B", "reserved", 1)}, nil, []string{"A serves this node no more", "B serves this node no more"}},
+		{"a bootstrap peer serves", []node.RelayRTT{rel("A", "bootstrap", 1)}, []node.RelayRTT{rel("A", "reserved", 1)}, []string{"A serves this node"}},
+		{"no answer", []node.RelayRTT{rel("A", "bootstrap", 1)}, []node.RelayRTT{rel("A", "bootstrap", 0)}, []string{"A gives no answer"}},
+		{"an answer again", []node.RelayRTT{rel("A", "bootstrap", 0)}, []node.RelayRTT{rel("A", "bootstrap", 1)}, []string{"A answers"}},
+		{"one that is not looked at any more", []node.RelayRTT{rel("A", "bootstrap", 1)}, nil, nil},
+	} {
+		var got []string
+		for _, l := range NetcheckChanges(node.Netcheck{Relays: tt.old}, node.Netcheck{Relays: tt.now}) {
+			if l.Name != "relay" {
+				t.Errorf("%s: a line %+v, want them to be about relays", tt.name, l)
+			}
+			got = append(got, l.Text)
+		}
+		if !slices.Equal(got, tt.want) {
+			t.Errorf("%s: got %q, want %q", tt.name, got, tt.want)
+		}
+	}
+}
+
+// TestUntriedByStrangers: that a NAT keeps strangers out is no fact while none
+// has tried.
+func TestUntriedByStrangers(t *testing.T) {
+	r := aNetcheck()
+	r.Kind, r.Reachability.NAT.UDP.Filtering = node.KindAddressRestricted, reachability.AddressDependent
+	say := func() (text string) {
+		for _, l := range NetworkLines(r)[1:4] {
+			text += l.Text + "\n"
+		}
+		return text
+	}
+	if got := say(); strings.Contains(got, "or less") {
+		t.Errorf("strangers have tried: got %q", got)
+	}
+	r.Reachability.Transports[0].Reachability = reachability.Public
+	if got := say(); !strings.Contains(got, "easy (address-restricted or less: no stranger has tried)") || !strings.Contains(got, "filtering address-dependent or less") {
+		t.Errorf("no stranger has tried: got %q", got)
+	}
+}
+
+// TestOfflineVerdict: what is not true now is not said as if it were.
+func TestOfflineVerdict(t *testing.T) {
+	r := aNetcheck()
+	r.Online = reachability.No
+	if got := ReachLines(r)[0].Text; !strings.HasPrefix(got, "when somebody answered last, private: ") {
+		t.Errorf("got %q", got)
 	}
 }
