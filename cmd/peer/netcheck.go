@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	ma "github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
 	"github.com/spf13/cobra"
 
 	"github.com/causeway-p2p/causeway/admin"
@@ -26,6 +28,12 @@ const (
 	// settleMore is how long after that the transports and the router are
 	// waited for that have not answered, and settleLook how often one looks.
 	settleMore, settleLook = 3 * time.Second, 100 * time.Millisecond
+	// measureTime is how long the report itself takes where nobody answers: with
+	// nobody connected, the wait is shorter by that.
+	measureTime = 2 * time.Second
+	// meetTime is how long after its start a node has heard from those it met
+	// where they see it.
+	meetTime = time.Second
 	// watchEvery is how often --watch looks when nothing has happened, and
 	// watchGap the least time between two looks, since events come in bursts.
 	watchEvery, watchGap = 30 * time.Second, 2 * time.Second
@@ -100,8 +108,9 @@ func (c *netcheck) first(ctx context.Context) (node.Netcheck, error) {
 	return r, enc.Encode(r)
 }
 
-// settle shows what happens until the verdict is settled or the time is over.
-// What is then still being looked at gets a moment more.
+// settle shows what happens until the verdict is settled or will not be, or the
+// time is over. What is then still being looked at gets a moment more.
+// Meanwhile the node measures, so that it knows about a portal in the end.
 func (c *netcheck) settle(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, c.wait)
 	var shown sync.WaitGroup
@@ -112,7 +121,9 @@ func (c *netcheck) settle(ctx context.Context) error {
 	}
 	look := time.NewTicker(settleLook)
 	defer look.Stop()
+	begun := time.Now()
 	var settled time.Time
+	var measure sync.Once
 	told := c.own != nil
 	for {
 		s, err := c.Status(ctx)
@@ -121,6 +132,9 @@ func (c *netcheck) settle(ctx context.Context) error {
 		}
 		if err != nil {
 			return err
+		}
+		if hopeless(s, time.Now()) || s.Connections == 0 && c.wait > 2*measureTime && time.Since(begun) > c.wait-measureTime {
+			return nil
 		}
 		switch {
 		case !settled.IsZero():
@@ -133,6 +147,13 @@ func (c *netcheck) settle(ctx context.Context) error {
 		if !settled.IsZero() && (!pending(s) || time.Since(settled) > settleMore) {
 			return nil
 		}
+		measure.Do(func() {
+			shown.Go(func() {
+				if _, err := c.Netcheck(ctx, c.portal); err != nil && ctx.Err() == nil {
+					fmt.Fprintln(c.progress, "nothing is measured meanwhile:", err)
+				}
+			})
+		})
 		select {
 		case <-ctx.Done():
 		case <-look.C:
@@ -151,6 +172,21 @@ func (c *netcheck) show(ctx context.Context) {
 	if err != nil && ctx.Err() == nil {
 		fmt.Fprintln(c.progress, "no more progress is shown:", err)
 	}
+}
+
+// hopeless reports whether no server will ever judge the node: it listens on
+// loopback only, or all whom it has met, relays among them, see it at private
+// addresses, as with --dev. Relays are waited for a moment.
+func hopeless(s node.Status, now time.Time) bool {
+	if len(s.Reachability.Addrs) > 0 || s.Reachability.Reachability != reachability.Unknown {
+		return false
+	}
+	loopback := len(s.Listen) > 0 && !slices.ContainsFunc(s.Listen, func(a string) bool {
+		m, err := ma.NewMultiaddr(a)
+		return err != nil || !manet.IsIPLoopback(m)
+	})
+	up := now.Sub(s.Started)
+	return s.Reachable && up > meetTime || loopback && up > settleMore
 }
 
 // pending reports whether a transport has no verdict yet, or the router none.
@@ -215,7 +251,11 @@ func (c *netcheck) tell(last, r node.Netcheck) error {
 		return json.NewEncoder(c.out).Encode(r)
 	}
 	for _, l := range changes {
-		cli.PrintLine(c.out, r.Time, fmt.Sprintf("%-14s  %s", l.Name, l.Text))
+		text := l.Text
+		if l.Name != "" {
+			text = fmt.Sprintf("%-14s  %s", l.Name, l.Text)
+		}
+		cli.PrintLine(c.out, r.Time, text)
 	}
 	return nil
 }
