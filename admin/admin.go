@@ -45,6 +45,7 @@ const (
 	BadRequest  Kind = "bad request"
 	NotFound    Kind = "peer not found"
 	Unreachable Kind = "peer unreachable"
+	NotJoined   Kind = "not joined"
 	Refused     Kind = "refused"
 	Failed      Kind = "failed"
 )
@@ -68,6 +69,8 @@ func kindOf(err error) Kind {
 		return own.Kind
 	case errors.As(err, &refused):
 		return Refused
+	case errors.Is(err, node.ErrNotJoined):
+		return NotJoined
 	case errors.Is(err, node.ErrPeerNotFound):
 		return NotFound
 	case errors.As(err, &unreachable):
@@ -356,6 +359,7 @@ func fail(w http.ResponseWriter, e *Error) {
 	w.WriteHeader(map[Kind]int{
 		BadRequest: http.StatusBadRequest, NotFound: http.StatusNotFound,
 		Refused: http.StatusForbidden, Unreachable: http.StatusBadGateway,
+		NotJoined: http.StatusServiceUnavailable,
 		Failed: http.StatusInternalServerError,
 	}[e.Kind])
 	if err := json.NewEncoder(w).Encode(e); err != nil {

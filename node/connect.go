@@ -23,6 +23,9 @@ var ErrPeerNotFound = errors.New("nobody on the network knows the peer")
 // ErrSelf: the peer asked for is this node.
 var ErrSelf = errors.New("that is this node itself")
 
+// ErrNotJoined: this node is connected to nobody whom it could ask.
+var ErrNotJoined = errors.New("this node is connected to nobody: the machine is offline, or no bootstrap peer can be reached")
+
 // UnreachableError: addresses of the peer are known, and none of them answers.
 type UnreachableError struct {
 	Peer  peer.ID
@@ -54,8 +57,8 @@ const (
 // Dial opens a named service of a peer, found by its ID alone, over a direct
 // or a relayed path. It tries again, with fresh addresses, until ctx ends;
 // without a deadline it gives up after a minute. Errors are
-// *service.RefusedError if the peer was reached and said no, ErrPeerNotFound,
-// or *UnreachableError.
+// *service.RefusedError if the peer was reached and said no, ErrNotJoined,
+// ErrPeerNotFound, or *UnreachableError.
 func (n *Node) Dial(ctx context.Context, p peer.ID, name string) (*service.Conn, error) {
 	if err := service.CheckName(name); err != nil {
 		return nil, err
@@ -137,6 +140,9 @@ func withPeer[T any](ctx context.Context, n *Node, p peer.ID, f use[T]) (T, erro
 		}
 		if run.Err() != nil {
 			return none, ErrNotRunning
+		}
+		if ctx.Err() != nil && len(n.host.Network().Peers()) == 0 {
+			return none, fmt.Errorf("%w (%w)", ErrNotJoined, last)
 		}
 		if ctx.Err() != nil {
 			return none, last

@@ -71,8 +71,11 @@ func (n *Node) lookup(ctx context.Context, p peer.ID, grace time.Duration) error
 			if len(book.Addrs(p)) > 0 {
 				return nil
 			}
-			if err != nil && !errors.Is(err, routing.ErrNotFound) && !errors.Is(err, context.DeadlineExceeded) {
-				return fmt.Errorf("%w %s: %w", ErrPeerNotFound, p, err)
+			if n.dht.RoutingTable().Size() == 0 {
+				return fmt.Errorf("%w %s: no DHT server is connected", ErrPeerNotFound, p)
+			}
+			if err != nil {
+				log.Debug("lookup ended", "peer", p, "err", err)
 			}
 			return fmt.Errorf("%w %s", ErrPeerNotFound, p)
 		}

@@ -177,6 +177,8 @@ func explain(err error) error {
 		return cli.StoppedError(err, "peer up")
 	}
 	switch e.Kind {
+	case admin.NotJoined:
+		return cli.Fail(err, "this machine's network, and the --bootstrap address; peer netcheck says what gets out")
 	case admin.NotFound:
 		return cli.Fail(err, "is it up, and on the same --network? On its machine: peer status")
 	case admin.Unreachable:
