@@ -360,7 +360,7 @@ func fail(w http.ResponseWriter, e *Error) {
 		BadRequest: http.StatusBadRequest, NotFound: http.StatusNotFound,
 		Refused: http.StatusForbidden, Unreachable: http.StatusBadGateway,
 		NotJoined: http.StatusServiceUnavailable,
-		Failed: http.StatusInternalServerError,
+		Failed:    http.StatusInternalServerError,
 	}[e.Kind])
 	if err := json.NewEncoder(w).Encode(e); err != nil {
 		log.Debug("answer not sent", "err", err)

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -22,27 +23,42 @@ const (
 	defaultTimeout  = 30 * time.Second
 )
 
-// PingLine is one line of a ping: a ping or, if Upgrade is there, the moment
-// between two of them in which the path became direct.
+// PingLine is one line of a ping: a ping or, if Upgrade or Fallback is there, the
+// moment between two of them in which the path became direct, or ceased to be.
 type PingLine struct {
 	Seq int `json:"seq"`
 	node.Ping
-	Error   *Error   `json:"error,omitempty"`
-	Upgrade *Upgrade `json:"upgrade,omitempty"`
+	Error    *Error      `json:"error,omitempty"`
+	Upgrade  *PathChange `json:"upgrade,omitempty"`
+	Fallback *PathChange `json:"fallback,omitempty"`
 }
 
-// Upgrade: packets no longer go through a relay.
-type Upgrade struct {
+// PathChange: packets take another way than those of the pings before.
+type PathChange struct {
 	Time time.Time `json:"time"`
 	From node.Path `json:"from"`
 	To   node.Path `json:"to"`
-	// After is how long the relayed path was in use.
+	// After is how long ago the first ping over the old path was sent.
 	After time.Duration `json:"after_ns"`
 }
 
-// UpgradeLine is what stands on the wire for an upgrade, and in --json.
-type UpgradeLine struct {
-	Upgrade Upgrade `json:"upgrade"`
+// MarshalJSON leaves out what a line does not have: a change of path has no
+// number, and neither it nor a ping without an answer a round trip.
+func (l PingLine) MarshalJSON() ([]byte, error) {
+	switch {
+	case l.Upgrade != nil || l.Fallback != nil:
+		return json.Marshal(struct {
+			Upgrade  *PathChange `json:"upgrade,omitempty"`
+			Fallback *PathChange `json:"fallback,omitempty"`
+		}{l.Upgrade, l.Fallback})
+	case l.Error != nil:
+		return json.Marshal(struct {
+			Seq   int    `json:"seq"`
+			Error *Error `json:"error"`
+		}{l.Seq, l.Error})
+	}
+	type plain PingLine // without this method
+	return json.Marshal(plain(l))
 }
 
 func (s *Server) ping(w http.ResponseWriter, r *http.Request) {
@@ -84,35 +100,51 @@ func (s *Server) ping(w http.ResponseWriter, r *http.Request) {
 
 // pinging writes pings, and upgrades where they belong between them.
 type pinging struct {
-	lines   *lineWriter
-	peer    peer.ID
-	events  <-chan node.Event // nil once it has closed
-	begun   bool              // there was a ping; before, nothing is between two of them
-	relayed node.Path         // of the last ping, if it was
+	lines  *lineWriter
+	peer   peer.ID
+	events <-chan node.Event // nil once it has closed
+	begun  bool              // there was a ping; before, nothing is between two of them
+	path   node.Path         // of the last ping with an answer, or what it was upgraded to
+	since  time.Time         // of the first ping over a path of that kind
 }
 
 // upgradeWait is how long a ping that was the first to take a direct path waits
 // for word of the upgrade, which another goroutine of the node gives.
 const upgradeWait = 100 * time.Millisecond
 
-// write puts an upgrade before the first ping that came over the direct path.
+// write puts an upgrade before the first ping that came over the direct path,
+// and a fallback before the first that came over a relay again.
 func (p *pinging) write(l PingLine) error {
+	sent := time.Now().Add(-l.RTT)
 	if l.Error == nil && l.Path.Direct() {
 		// Only if the last ping was relayed is it certain that word will come.
 		var limit <-chan time.Time
-		if p.relayed.Relayed() {
+		if p.path.Relayed() {
 			limit = time.After(upgradeWait)
 		}
 		if err := p.upgradeBefore(limit); err != nil {
 			return err
 		}
-		p.relayed = node.Path{}
 	}
-	if l.Error == nil && l.Path.Relayed() {
-		p.relayed = l.Path
+	if l.Error == nil && l.Path.Relayed() && p.path.Direct() {
+		c := &PathChange{Time: sent, From: p.path, To: l.Path, After: sent.Sub(p.since)}
+		if err := p.lines.write(PingLine{Fallback: c}); err != nil {
+			return err
+		}
+	}
+	if l.Error == nil {
+		p.now(l.Path, sent)
 	}
 	p.begun = true
 	return p.lines.write(l)
+}
+
+// now takes in which path pings take.
+func (p *pinging) now(path node.Path, at time.Time) {
+	if path.Direct() != p.path.Direct() || path.Relayed() != p.path.Relayed() {
+		p.since = at
+	}
+	p.path = path
 }
 
 // upgradeBefore writes the upgrades that there was word of, or will be before
@@ -167,12 +199,16 @@ func (p *pinging) take(e node.Event, ok bool) (told bool, err error) {
 	if !is || !p.begun || c.Peer != p.peer || !c.From.Relayed() || !c.To.Direct() {
 		return false, nil
 	}
-	p.relayed = node.Path{}
-	return true, p.lines.write(UpgradeLine{Upgrade{Time: c.Time, From: c.From, To: c.To, After: c.Held}})
+	after := c.Held
+	if p.path.Relayed() { // which is what was seen; the path may have been lost and made anew
+		after = max(c.Time.Sub(p.since), 0)
+	}
+	p.now(c.To, c.Time)
+	return true, p.lines.write(PingLine{Upgrade: &PathChange{Time: c.Time, From: c.From, To: c.To, After: after}})
 }
 
 // Ping pings a peer count times (0: until ctx ends) and calls f with each
-// outcome, and each upgrade of the path, until it returns false.
+// outcome, and each change of the path, until it returns false.
 func (c *Client) Ping(ctx context.Context, p peer.ID, count int, interval, timeout time.Duration, f func(PingLine) bool) error {
 	return lines(ctx, c, "/v1/ping", url.Values{
 		"peer": {p.String()}, "count": {strconv.Itoa(count)},

@@ -39,7 +39,9 @@ func TestUpgradeIsTold(t *testing.T) {
 		{"word never comes", []step{{ping: relayed}, {ping: direct}, {ping: direct}}, "relay direct direct"},
 		{"another peer's", []step{{ping: relayed}, {event: upgrade("q")}, {ping: relayed}}, "relay relay"},
 		{"another change", []step{{event: node.PathChanged{Peer: "p", To: relayed}}, {ping: relayed}, {event: node.Joined{}}, {ping: relayed}}, "relay relay"},
-		{"twice", []step{{ping: relayed}, {event: upgrade("p")}, {ping: direct}, {ping: relayed}, {event: upgrade("p")}, {ping: direct}}, "relay upgrade direct relay upgrade direct"},
+		{"twice", []step{{ping: relayed}, {event: upgrade("p")}, {ping: direct}, {ping: relayed}, {event: upgrade("p")}, {ping: direct}}, "relay upgrade direct fallback relay upgrade direct"},
+		{"back and no word of it", []step{{ping: direct}, {err: "gone"}, {ping: relayed}, {ping: relayed}}, "direct error fallback relay relay"},
+		{"an upgrade that no ping came to use", []step{{ping: relayed}, {event: upgrade("p")}, {ping: relayed}, {ping: relayed}}, "relay relay relay"},
 		{"no answer between", []step{{ping: relayed}, {err: "gone"}, {event: upgrade("p")}, {ping: direct}}, "relay error upgrade direct"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -92,11 +94,16 @@ func said(t *testing.T, body string) string {
 		switch {
 		case l.Upgrade != nil:
 			names = append(names, "upgrade")
-			if l.Upgrade.After != 312*time.Millisecond || !l.Upgrade.From.Relayed() || !l.Upgrade.To.Direct() {
+			if !l.Upgrade.From.Relayed() || !l.Upgrade.To.Direct() {
 				t.Errorf("upgrade on the wire: %s", line)
 			}
 			if strings.Contains(line, "rtt") {
 				t.Errorf("an upgrade has no round trip: %s", line)
+			}
+		case l.Fallback != nil:
+			names = append(names, "fallback")
+			if !l.Fallback.From.Direct() || !l.Fallback.To.Relayed() || strings.Contains(line, "rtt") {
+				t.Errorf("fallback on the wire: %s", line)
 			}
 		case l.Error != nil:
 			names = append(names, "error")
@@ -107,6 +114,32 @@ func said(t *testing.T, body string) string {
 		}
 	}
 	return strings.Join(names, " ")
+}
+
+// TestUpgradeAfter: the time is that since the first ping over the relay was
+// sent, whatever became of the connection meanwhile.
+func TestUpgradeAfter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		relayed := node.Path{Relay: someRelay(t), Transport: "quic"}
+		events := make(chan node.Event, 1)
+		w := httptest.NewRecorder()
+		p := pinging{lines: newLineWriter(w), peer: "p", events: events}
+		for range 26 {
+			if err := p.write(PingLine{Ping: node.Ping{RTT: 40 * time.Millisecond, Path: relayed}}); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Second)
+		}
+		e := node.PathChanged{Peer: "p", From: relayed, To: node.Path{Transport: "tcp"}, Held: 11 * time.Second}
+		e.Time = time.Now()
+		events <- e
+		if err := p.wait(t.Context(), time.After(time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		if got, want := w.Body.String(), `"after_ns":26040000000`; !strings.Contains(got, want) {
+			t.Errorf("got %s, want %s in it", got, want)
+		}
+	})
 }
 
 // TestWaitTellsUpgradesAtOnce: not only when the next ping is due.

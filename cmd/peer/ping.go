@@ -1,16 +1,20 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/spf13/cobra"
 
 	"github.com/causeway-p2p/causeway/admin"
 	"github.com/causeway-p2p/causeway/internal/cli"
+	"github.com/causeway-p2p/causeway/node"
 )
 
 func newPing(o *options) *cobra.Command {
@@ -38,6 +42,13 @@ func newPing(o *options) *cobra.Command {
 			if err != nil && cmd.Context().Err() == nil {
 				return explain(err)
 			}
+			if p.relayed {
+				ctx, cancel := context.WithTimeout(context.WithoutCancel(cmd.Context()), whyTimeout)
+				defer cancel()
+				if status, err := s.Status(ctx); err == nil {
+					p.why(id, status.Paths, time.Now())
+				}
+			}
 			return p.verdict()
 		},
 	}
@@ -45,34 +56,42 @@ func newPing(o *options) *cobra.Command {
 	f.IntVarP(&count, "count", "c", 4, "how many pings (0: until Ctrl-C)")
 	f.DurationVarP(&interval, "interval", "i", time.Second, "time between two pings")
 	f.DurationVarP(&timeout, "timeout", "t", 30*time.Second, "how long to try for each")
-	f.BoolVar(&asJSON, "json", false, "print each ping, and each upgrade of the path, as a JSON object")
+	f.BoolVar(&asJSON, "json", false, "print each ping, each change of the path, and at the end why it is relayed, as a JSON object")
 	return cmd
 }
+
+// whyTimeout bounds asking why a path is relayed: the pings are over, and
+// perhaps by Ctrl-C.
+const whyTimeout = time.Second
 
 // pinger prints pings and counts them.
 type pinger struct {
 	out      io.Writer
 	json     bool
 	answered int
+	relayed  bool // the last answer came over a relay
 	last     error
 }
 
 func (p *pinger) line(l admin.PingLine) bool {
 	switch {
 	case l.Upgrade != nil:
+		p.relayed = false
+	case l.Fallback != nil:
 	case l.Error != nil:
 		p.last = l.Error
 	default:
 		p.answered++
+		p.relayed = l.Path.Relayed()
 	}
 	var err error
 	switch {
-	case p.json && l.Upgrade != nil:
-		err = json.NewEncoder(p.out).Encode(admin.UpgradeLine{Upgrade: *l.Upgrade})
 	case p.json:
 		err = json.NewEncoder(p.out).Encode(l)
 	case l.Upgrade != nil:
 		_, err = fmt.Fprintf(p.out, "     path upgraded to %s after %s\n", l.Upgrade.To, cli.Duration(l.Upgrade.After))
+	case l.Fallback != nil:
+		_, err = fmt.Fprintf(p.out, "     path %s again after %s\n", l.Fallback.To, cli.Duration(l.Fallback.After))
 	case l.Error != nil:
 		_, err = fmt.Fprintf(p.out, "%3d  no answer: %s\n", l.Seq, l.Error)
 	default:
@@ -82,6 +101,25 @@ func (p *pinger) line(l admin.PingLine) bool {
 		p.last = err
 	}
 	return err == nil
+}
+
+// why says why the path to a peer stayed relayed, if the node knows.
+func (p *pinger) why(id peer.ID, paths []node.DirectPath, now time.Time) {
+	i := slices.IndexFunc(paths, func(d node.DirectPath) bool { return d.Peer == id && !d.Direct })
+	if i < 0 {
+		return
+	}
+	var err error
+	if p.json {
+		err = json.NewEncoder(p.out).Encode(struct {
+			Relayed node.DirectPath `json:"relayed"`
+		}{paths[i]})
+	} else {
+		_, err = fmt.Fprintf(p.out, "     the path stayed relayed: %s\n", cli.WhyRelayed(paths[i], now))
+	}
+	if err != nil {
+		p.last = err
+	}
 }
 
 // verdict is an error if nobody answered.

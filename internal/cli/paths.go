@@ -21,7 +21,12 @@ func pathText(p node.DirectPath, now time.Time) string {
 	if p.Direct {
 		return p.Path.String()
 	}
-	text := fmt.Sprintf("%s for %v: ", p.Path, now.Sub(p.Since).Round(time.Second))
+	return fmt.Sprintf("%s for %s: %s", p.Path, seconds(now.Sub(p.Since)), WhyRelayed(p, now))
+}
+
+// WhyRelayed says why the path to a peer is not direct, and what is done about
+// it.
+func WhyRelayed(p node.DirectPath, now time.Time) (text string) {
 	switch {
 	case p.Why != "":
 		text += p.Why
@@ -34,13 +39,16 @@ func pathText(p node.DirectPath, now time.Time) string {
 	}
 	if p.Outcome != "" {
 		text += " (tried " + times(p.Attempts)
-		if wait := p.Again.Sub(now).Round(time.Second); wait > 0 {
-			text += fmt.Sprintf(", again in %v", wait)
+		if wait := p.Again.Sub(now); wait > 0 {
+			text += ", again in " + seconds(wait)
 		}
 		text += ")"
 	}
 	return text
 }
+
+// seconds is a duration that is not nothing, in whole seconds.
+func seconds(d time.Duration) string { return max(d.Round(time.Second), time.Second).String() }
 
 func times(n int) string {
 	if n == 1 {
