@@ -49,7 +49,7 @@ var reasons = []Reason{
 type Kind string
 
 const (
-	Found         Kind = "found"          // a source named a candidate for the first time
+	Found         Kind = "found"          // a candidate was named for the first time
 	ReservedOn    Kind = "reserved"       // a reservation was given
 	Failed        Kind = "failed"         // a reservation was not given
 	RefreshFailed Kind = "refresh failed" // the reservation stands for now

@@ -9,6 +9,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/causeway-p2p/causeway/notice"
+	"github.com/causeway-p2p/causeway/relay"
 )
 
 const (
@@ -28,8 +29,9 @@ type recent struct {
 
 // circuitsOf are the circuits to one peer over one relay.
 type circuitsOf struct {
-	open int
-	end  time.Time // of the last
+	open     int
+	end      time.Time // of the last
+	upgraded bool      // a direct path was there when it ended
 }
 
 // hop is a peer behind a relay.
@@ -39,7 +41,8 @@ type hop struct{ relay, peer peer.ID }
 func (r *recent) watch(nw network.Network) (stop func()) {
 	note := func(c network.Conn, n int) {
 		if p := PathOf(c); p.Relayed() {
-			r.note(hop{p.Relay, c.RemotePeer()}, n, time.Now())
+			upgraded := n < 0 && pathTo(nw, c.RemotePeer()).Direct()
+			r.note(hop{p.Relay, c.RemotePeer()}, n, upgraded, time.Now())
 		}
 	}
 	bundle := &network.NotifyBundle{
@@ -51,7 +54,7 @@ func (r *recent) watch(nw network.Network) (stop func()) {
 }
 
 // note takes in that there is one more, or one less.
-func (r *recent) note(h hop, n int, now time.Time) {
+func (r *recent) note(h hop, n int, upgraded bool, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if _, known := r.end[h]; !known && len(r.end) >= maxRecent {
@@ -68,25 +71,29 @@ func (r *recent) note(h hop, n int, now time.Time) {
 		}
 	}
 	c := r.end[h]
-	c.open, c.end = max(c.open+n, 0), now
+	c.open, c.end, c.upgraded = max(c.open+n, 0), now, upgraded
 	r.end[h] = c
 }
 
-func (r *recent) has(h hop) bool {
+// lookup returns the circuits to a peer over a relay, if they may be news.
+func (r *recent) lookup(h hop) (circuitsOf, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	c, known := r.end[h]
-	return known && (c.open > 0 || time.Since(c.end) <= endedFor)
+	return c, known && (c.open > 0 || time.Since(c.end) <= endedFor)
 }
 
 // circuitsEnded takes what a relay says about circuits of ours.
 func (n *Node) circuitsEnded(from peer.ID, list []notice.Circuit) {
 	for _, c := range list {
-		if !n.recent.has(hop{from, c.Peer}) {
+		ended, known := n.recent.lookup(hop{from, c.Peer})
+		if !known {
 			continue
 		}
+		direct := ended.upgraded || pathTo(n.host.Network(), c.Peer).Direct()
 		n.events.emit(CircuitEnded{
 			At: now(), Relay: from, Peer: c.Peer, Reason: c.Reason, Sent: c.Sent, Received: c.Received, Lasted: c.Lasted,
+			Upgraded: c.Reason == string(relay.PeerGone) && direct,
 		})
 	}
 }

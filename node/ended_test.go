@@ -52,17 +52,38 @@ func TestCircuitEnded(t *testing.T) {
 	})
 }
 
+// TestCircuitEndedAfterUpgrade: it says so, since that is as it should be.
+func TestCircuitEndedAfterUpgrade(t *testing.T) {
+	simulate(t, func(t *testing.T, w *world) {
+		w.bootstrap()
+		w.on(w.net.Host("relay"), Config{Server: true, Relay: relay.On, Relays: -1})
+		a := w.behind("A", testnet.PortRestricted(), Config{})
+		await(t, a, "A to advertise", func(e AddrsChanged) bool { return e.Circuits >= 1 })
+		c := w.behind("C", testnet.PortRestricted(), Config{})
+		if err := c.Connect(timeout(t), a.ID()); err != nil {
+			t.Fatal(err)
+		}
+		await(t, c, "C to get a direct path", func(e PathChanged) bool { return e.To.Direct() })
+		for name, n := range map[string]*Node{"A": a, "C": c} {
+			if e := await(t, n, name+" to hear of the circuit", func(CircuitEnded) bool { return true }); !e.Upgraded {
+				t.Errorf("%s heard %+v, want it to be an upgrade", name, e)
+			}
+		}
+	})
+}
+
 func TestRecentIsBounded(t *testing.T) {
 	r := recent{end: make(map[hop]circuitsOf)}
 	for i := range 3 * maxRecent {
 		h := hop{relay: "relay", peer: peer.ID(rune(i))}
-		r.note(h, 1, time.Now())
-		if !r.has(h) || len(r.end) > maxRecent {
-			t.Fatalf("circuit %d: known %v of %d", i, r.has(h), len(r.end))
+		r.note(h, 1, false, time.Now())
+		if _, known := r.lookup(h); !known || len(r.end) > maxRecent {
+			t.Fatalf("circuit %d: known %v of %d", i, known, len(r.end))
 		}
 	}
 	old := hop{"relay", "old"}
-	if r.note(old, -1, time.Now().Add(-2*endedFor)); r.has(old) {
+	r.note(old, -1, false, time.Now().Add(-2*endedFor))
+	if _, known := r.lookup(old); known {
 		t.Error("a circuit that ended long ago counts still")
 	}
 }

@@ -68,7 +68,7 @@ type (
 		Addrs   []string `json:"addrs"`
 		Because string   `json:"because"`
 	}
-	// RelayFound: a source named a candidate for the first time.
+	// RelayFound: a candidate was named for the first time, by the source given.
 	RelayFound struct {
 		At
 		Relay  peer.ID `json:"relay"`
@@ -166,6 +166,8 @@ type (
 		Sent     int64         `json:"bytes_sent"`
 		Received int64         `json:"bytes_received"`
 		Lasted   time.Duration `json:"lasted_ns"`
+		// Upgraded: it was let go because a direct path had taken its place.
+		Upgraded bool `json:"upgraded,omitempty"`
 	}
 	// RelayService: this node began or ceased to serve as a relay.
 	RelayService struct {

@@ -96,7 +96,8 @@ func StartNode(ctx context.Context, n *node.Node, f *NodeFlags, opts ...admin.Op
 }
 
 // Teller prints events, each with the time of day. Verdicts come with every
-// piece of evidence; those that say what the last one said are left out.
+// piece of evidence; those that say what the last one said are left out, and so
+// is what goes as it should.
 type Teller struct {
 	w    io.Writer
 	last map[string]string // by kind of event
@@ -112,6 +113,14 @@ func (t *Teller) Tell(e node.Event) {
 	case node.DirectAttempt:
 		if e.Outcome.Direct() {
 			return // the change of path says it
+		}
+	case node.CircuitEnded:
+		if e.Upgraded {
+			return // as it should
+		}
+	case node.RelayLost:
+		if e.Reason == autorelay.NotNeeded {
+			return // nothing is wrong
 		}
 	case node.ReachabilityChanged, node.RelayService, node.Announced:
 		kind := node.EventName(e)
@@ -169,8 +178,12 @@ func writeStatus(w io.Writer, s node.Status, now time.Time) error {
 		fmt.Fprintf(&b, "%-13s %s\n", name, fmt.Sprintf(format, args...))
 	}
 	row("peer ID", "%s", s.ID)
-	row("network", "%s (%d connections, %d DHT peers)", s.Network, s.Connections, s.RoutingTable)
-	row("running", "for %v, version %s", now.Sub(s.Started).Round(time.Second), s.Version)
+	if s.Connections == 0 {
+		row("network", "%s (connected to nobody: this machine is offline, or nobody to join through answers)", s.Network)
+	} else {
+		row("network", "%s (%s, %s)", s.Network, count(s.Connections, "connection"), count(s.RoutingTable, "DHT peer"))
+	}
+	row("running", "for %s, version %s", seconds(now.Sub(s.Started)), s.Version)
 	reach := "others cannot reach this node yet"
 	if s.Reachable {
 		reach = "others can reach this node"
@@ -197,7 +210,7 @@ func writeStatus(w io.Writer, s node.Status, now time.Time) error {
 			serving = "serving"
 		}
 		row("relay", "%s: %s", serving, r.Because)
-		row("in use", "%d reservations, %d circuits, %d bytes relayed", r.Reservations, r.Circuits, r.Bytes)
+		row("in use", "%s, %s, %d bytes relayed", count(r.Reservations, "reservation"), count(r.Circuits, "circuit"), r.Bytes)
 		row("limits", "%s", r.Limits)
 	}
 	_, err := io.WriteString(w, b.String())
@@ -220,11 +233,14 @@ func writeRelays(row func(string, string, ...any), s autorelay.Status, now time.
 		detail := ""
 		switch {
 		case r.State == autorelay.Reserved:
-			detail = fmt.Sprintf(", %.0f ms away, for %v more", r.RTTms, r.Expires.Sub(now).Round(time.Second))
+			detail = fmt.Sprintf(", %.0f ms away, for %s more", r.RTTms, seconds(r.Expires.Sub(now)))
 		case r.Reason != "":
 			detail = fmt.Sprintf(": %s", r.Reason)
-			if !r.Retry.IsZero() && r.Retry.After(now) {
-				detail += fmt.Sprintf(", again in %v", r.Retry.Sub(now).Round(time.Second))
+			switch {
+			case r.Retry.After(now):
+				detail += ", again in " + seconds(r.Retry.Sub(now))
+			case r.State == autorelay.BackingOff:
+				detail += ", again when its turn comes" // others are asked first, or none is missing
 			}
 		}
 		state := string(r.State)

@@ -25,3 +25,11 @@ func PrintTable(w io.Writer, none string, headings []string, rows [][]string) er
 	}
 	return t.Flush()
 }
+
+// count is a number of things: 1 circuit, 2 circuits.
+func count[N int | int64](n N, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
+}
