@@ -196,6 +196,7 @@ func (u *Upgrader) Run(ctx context.Context) error {
 			for p := range records {
 				u.look(ctx, records, p) // a disconnection may have been missed
 			}
+			u.forgetGone()
 			u.letGo(records)
 			u.Changed() // our addresses change without a word
 		case <-due.C:

@@ -54,13 +54,15 @@ type Event struct {
 	Ours, Theirs string
 }
 
-// PeerStatus tells how it stands with a peer that we have, or had when it was
-// last looked at, a relayed connection to.
+// PeerStatus tells how it stands with a peer that we have a relayed connection
+// to, or had before the direct one that stands.
 type PeerStatus struct {
-	Peer     peer.ID   `json:"peer"`
-	Direct   bool      `json:"direct"`
-	Since    time.Time `json:"since"`    // of the relayed connection
-	Attempts int       `json:"attempts"` // at a direct one
+	Peer   peer.ID   `json:"peer"`
+	Direct bool      `json:"direct"`
+	Since  time.Time `json:"since"` // of the relayed connection
+	// DirectSince is when the direct connection came; zero if there is none.
+	DirectSince time.Time `json:"direct_since,omitzero"`
+	Attempts    int       `json:"attempts"` // at a direct one
 	// Outcome and Why are those of the last attempt; empty before it ended.
 	Outcome Outcome `json:"outcome,omitempty"`
 	Why     string  `json:"why,omitempty"`
@@ -68,7 +70,8 @@ type PeerStatus struct {
 	Again time.Time `json:"again,omitzero"`
 }
 
-// Status tells how it stands with all peers with a relayed connection.
+// Status tells how it stands with all peers with a relayed connection, and with
+// those that have a direct one in its place.
 func (u *Upgrader) Status() []PeerStatus {
 	u.mu.Lock()
 	defer u.mu.Unlock()

@@ -26,6 +26,7 @@ type record struct {
 	next     time.Time // of the next attempt; zero: none is planned
 	direct   time.Time // since when there is a direct connection; zero: there is none
 	told     Event     // the last that was
+	asked    time.Time // when the last attempt that they began had ended, as far as seen
 	// idle are the connections that had no streams when last looked at.
 	idle map[string]bool
 }
@@ -58,9 +59,18 @@ func (u *Upgrader) look(ctx context.Context, records map[peer.ID]*record, p peer
 	rec := records[p]
 	relayed, direct := relayedConn(u.host.Network(), p), directConn(u.host.Network(), p)
 	if relayed == nil {
-		if rec != nil && !rec.running {
+		switch {
+		case rec != nil && rec.running:
+		case direct == nil:
 			delete(records, p)
 			u.forget(p)
+		case rec != nil: // the relayed one has done its duty
+			if rec.direct.IsZero() {
+				rec.direct = now
+			}
+			rec.next = time.Time{}
+			u.note(p, rec, nil)
+			delete(records, p)
 		}
 		return
 	}
@@ -157,7 +167,7 @@ func (u *Upgrader) record(records map[peer.ID]*record, r result) {
 		if r.ours {
 			rec.running = false
 		} else {
-			rec.attempts++
+			rec.wasAsked(time.Now())
 			r.attempt = rec.attempts
 		}
 		if r.ours && !r.outcome.Direct() && rec.direct.IsZero() {
@@ -184,17 +194,37 @@ func (u *Upgrader) record(records map[peer.ID]*record, r result) {
 	u.cfg.OnEvent(e)
 }
 
+// wasAsked counts an attempt that they began. Each round of it is seen by
+// itself.
+func (r *record) wasAsked(now time.Time) {
+	if r.attempts == 0 || now.Sub(r.asked) >= oneAttempt {
+		r.attempts++
+	}
+	r.asked = now
+}
+
 // note brings the status up to date.
 func (u *Upgrader) note(p peer.ID, rec *record, r *result) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	s := u.status[p]
-	s.Peer, s.Since, s.Attempts, s.Direct, s.Again = p, rec.since, rec.attempts, !rec.direct.IsZero(), rec.next
+	s.Peer, s.Since, s.Attempts, s.Again = p, rec.since, rec.attempts, rec.next
+	s.Direct, s.DirectSince = !rec.direct.IsZero(), rec.direct
 	if r != nil {
 		e := r.event()
 		s.Outcome, s.Why = e.Outcome, e.Why
 	}
 	u.status[p] = s
+}
+
+// forgetGone forgets the peers without any connection, of which word may have
+// been missed.
+func (u *Upgrader) forgetGone() {
+	for _, s := range u.Status() {
+		if u.host.Network().Connectedness(s.Peer) == network.NotConnected {
+			u.forget(s.Peer)
+		}
+	}
 }
 
 func (u *Upgrader) forget(p peer.ID) {

@@ -140,3 +140,18 @@ func TestGuessable(t *testing.T) {
 		}
 	}
 }
+
+// TestWasAsked: the rounds of one attempt count once.
+func TestWasAsked(t *testing.T) {
+	var r record
+	now := time.Now()
+	for _, c := range []struct {
+		after time.Duration
+		want  int
+	}{{0, 1}, {5 * time.Second, 1}, {5 * time.Second, 1}, {time.Minute, 2}, {time.Second, 2}} {
+		now = now.Add(c.after)
+		if r.wasAsked(now); r.attempts != c.want {
+			t.Errorf("%v after the last: got %d attempts, want %d", c.after, r.attempts, c.want)
+		}
+	}
+}

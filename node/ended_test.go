@@ -68,6 +68,18 @@ func TestCircuitEndedAfterUpgrade(t *testing.T) {
 			if e := await(t, n, name+" to hear of the circuit", func(CircuitEnded) bool { return true }); !e.Upgraded {
 				t.Errorf("%s heard %+v, want it to be an upgrade", name, e)
 			}
+			synctest.Wait()
+			paths := n.Status().Paths
+			if len(paths) != 1 || !paths[0].Direct || paths[0].DirectSince.IsZero() || !paths[0].Path.Direct() {
+				t.Errorf("status of %s: got %+v, want the direct path", name, paths)
+			}
+		}
+		if err := a.Close(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		if got := c.Status().Paths; len(got) != 0 {
+			t.Errorf("status after the peer has gone: got %+v, want no paths", got)
 		}
 	})
 }

@@ -35,7 +35,7 @@ type Status struct {
 	AutoRelay *autorelay.Status `json:"autorelay,omitempty"`
 	Relay     *relay.Status     `json:"relay,omitempty"`
 	// Paths are the peers that we have a relayed connection to, and why it is
-	// not a direct one.
+	// not a direct one, and those that a direct one has been found to.
 	Paths []DirectPath `json:"paths,omitempty"`
 	// Pushes tells how our circuit addresses become known.
 	Pushes PushStatus `json:"pushes"`

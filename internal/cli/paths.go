@@ -5,10 +5,12 @@ import (
 	"strings"
 	"time"
 
+	"github.com/causeway-p2p/causeway/direct"
 	"github.com/causeway-p2p/causeway/node"
 )
 
-// writePaths says of each peer that is reached through a relay why that is so.
+// writePaths says of each peer that is reached through a relay why that is so,
+// and of each that was that it is no more.
 func writePaths(row func(string, string, ...any), paths []node.DirectPath, now time.Time) {
 	name := "paths"
 	for _, p := range paths {
@@ -19,7 +21,10 @@ func writePaths(row func(string, string, ...any), paths []node.DirectPath, now t
 
 func pathText(p node.DirectPath, now time.Time) string {
 	if p.Direct {
-		return p.Path.String()
+		if p.DirectSince.IsZero() {
+			return p.Path.String()
+		}
+		return fmt.Sprintf("%s for %s, upgraded from a relayed path", p.Path, seconds(now.Sub(p.DirectSince)))
 	}
 	return fmt.Sprintf("%s for %s: %s", p.Path, seconds(now.Sub(p.Since)), WhyRelayed(p, now))
 }
@@ -41,6 +46,8 @@ func WhyRelayed(p node.DirectPath, now time.Time) (text string) {
 		text += " (tried " + times(p.Attempts)
 		if wait := p.Again.Sub(now); wait > 0 {
 			text += ", again in " + seconds(wait)
+		} else if p.Again.IsZero() && p.Outcome != direct.Unsupported {
+			text += ", next when the peer begins"
 		}
 		text += ")"
 	}

@@ -40,11 +40,15 @@ func TestPathText(t *testing.T) {
 		},
 		{
 			node.DirectPath{Path: via, PeerStatus: direct.PeerStatus{Since: since, Attempts: 1, Outcome: direct.MissedPorts}},
-			"via relay 12D3…t9HyQ6X for 1m30s: missed ports (tried once)",
+			"via relay 12D3…t9HyQ6X for 1m30s: missed ports (tried once, next when the peer begins)",
 		},
 		{
 			node.DirectPath{Path: node.Path{Transport: "quic"}, PeerStatus: direct.PeerStatus{Direct: true, Since: since, Attempts: 1, Outcome: direct.Punched}},
 			"direct quic",
+		},
+		{
+			node.DirectPath{Path: node.Path{Transport: "quic"}, PeerStatus: direct.PeerStatus{Direct: true, Since: since, DirectSince: now, Outcome: direct.Punched}},
+			"direct quic for 1s, upgraded from a relayed path",
 		},
 	} {
 		tt.want = strings.ReplaceAll(tt.want, "12D3…t9HyQ6X", node.ShortID(relay))
