@@ -43,6 +43,7 @@ type Kind string
 
 const (
 	BadRequest  Kind = "bad request"
+	Self        Kind = "this node itself"
 	NotFound    Kind = "peer not found"
 	Unreachable Kind = "peer unreachable"
 	NotJoined   Kind = "not joined"
@@ -76,7 +77,7 @@ func kindOf(err error) Kind {
 	case errors.As(err, &unreachable):
 		return Unreachable
 	case errors.Is(err, node.ErrSelf):
-		return BadRequest
+		return Self
 	}
 	return Failed
 }
@@ -357,7 +358,7 @@ func writeJSON(w http.ResponseWriter, v any) {
 func fail(w http.ResponseWriter, e *Error) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(map[Kind]int{
-		BadRequest: http.StatusBadRequest, NotFound: http.StatusNotFound,
+		BadRequest: http.StatusBadRequest, Self: http.StatusBadRequest, NotFound: http.StatusNotFound,
 		Refused: http.StatusForbidden, Unreachable: http.StatusBadGateway,
 		NotJoined: http.StatusServiceUnavailable,
 		Failed:    http.StatusInternalServerError,

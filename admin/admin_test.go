@@ -193,7 +193,7 @@ func TestPing(t *testing.T) {
 	if err := cb.Ping(t.Context(), b.ID(), 3, time.Millisecond, time.Second, func(l PingLine) bool {
 		got = append(got, l)
 		return true
-	}); err != nil || len(got) != 1 || got[0].Error == nil || got[0].Error.Kind != BadRequest {
+	}); err != nil || len(got) != 1 || got[0].Error == nil || got[0].Error.Kind != Self {
 		t.Errorf("ping to itself: got %+v, %v, want one line with a bad request", got, err)
 	}
 }
@@ -329,7 +329,7 @@ func TestErrorsHaveKinds(t *testing.T) {
 	}{
 		{"nobody listens", func() (*Stream, error) { return cb.Connect(t.Context(), a.ID(), "none", 10*time.Second) }, Refused},
 		{"nobody there", func() (*Stream, error) { return cb.Connect(t.Context(), nobody, "none", time.Second) }, NotFound},
-		{"itself", func() (*Stream, error) { return ca.Connect(t.Context(), a.ID(), "none", time.Second) }, BadRequest},
+		{"itself", func() (*Stream, error) { return ca.Connect(t.Context(), a.ID(), "none", time.Second) }, Self},
 		{"bad name", func() (*Stream, error) { return ca.Listen(t.Context(), "Not A Name") }, BadRequest},
 	} {
 		_, err := tt.do()

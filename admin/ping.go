@@ -86,7 +86,7 @@ func (s *Server) ping(w http.ResponseWriter, r *http.Request) {
 		if err != nil {
 			line.Error = &Error{kindOf(err), err.Error()}
 		}
-		if pinged.write(line) != nil || ctx.Err() != nil || kindOf(err) == BadRequest && err != nil {
+		if pinged.write(line) != nil || ctx.Err() != nil || errors.Is(err, node.ErrSelf) {
 			return
 		}
 		if seq == count {

@@ -99,7 +99,9 @@ func parse(args []string) (options, error) {
 	if fs.NArg() > 0 {
 		return o, fmt.Errorf("unexpected argument %q", fs.Arg(0))
 	}
-	if o.trials == 0 {
+	given := false
+	fs.Visit(func(f *flag.Flag) { given = given || f.Name == "trials" })
+	if !given {
 		o.trials = 3
 		if o.quick {
 			o.trials = 1

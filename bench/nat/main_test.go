@@ -26,6 +26,7 @@ func TestParse(t *testing.T) {
 		{"--quick --check --json", ""},
 		{"--transport quic,tcp --impl ours --trials 7 --parallel 2", ""},
 		{"--trials -1", "--trials"},
+		{"--trials 0", "--trials"},
 		{"--parallel 0", "--parallel"},
 		{"--transport sctp", "--transport"},
 		{"--impl theirs", "--impl"},

@@ -57,6 +57,9 @@ which peers it can reach directly. It asks the running peer or, if there is none
 starts one for as long as it takes. It exits 0 whatever it finds.`,
 		Args: cli.Args(),
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			if c.wait < 0 {
+				return cli.Usage(fmt.Errorf("--wait is %v, want 0 or more", c.wait), "%s --help", cmd.CommandPath())
+			}
 			o.seekRelays = true
 			if c.session, err = o.open(cmd, true, "portal-url"); err != nil {
 				return err
@@ -71,9 +74,9 @@ starts one for as long as it takes. It exits 0 whatever it finds.`,
 				return nil // as later
 			}
 			if err != nil || !c.watch {
-				return explain(err)
+				return explain(cmd, err)
 			}
-			return explain(c.follow(cmd.Context(), r))
+			return explain(cmd, c.follow(cmd.Context(), r))
 		},
 	}
 	f := cmd.Flags()

@@ -32,6 +32,9 @@ func newPing(o *options) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if err := checkPing(count, interval, timeout); err != nil {
+				return cli.Usage(err, "%s --help", cmd.CommandPath())
+			}
 			s, err := o.open(cmd, true)
 			if err != nil {
 				return err
@@ -40,7 +43,7 @@ func newPing(o *options) *cobra.Command {
 			p := pinger{out: cmd.OutOrStdout(), json: asJSON}
 			err = s.Ping(cmd.Context(), id, count, interval, timeout, p.line)
 			if err != nil && cmd.Context().Err() == nil {
-				return explain(err)
+				return explain(cmd, err)
 			}
 			if p.relayed {
 				ctx, cancel := context.WithTimeout(context.WithoutCancel(cmd.Context()), whyTimeout)
@@ -49,7 +52,7 @@ func newPing(o *options) *cobra.Command {
 					p.why(id, status.Paths, time.Now())
 				}
 			}
-			return p.verdict()
+			return explain(cmd, p.verdict())
 		},
 	}
 	f := cmd.Flags()
@@ -58,6 +61,21 @@ func newPing(o *options) *cobra.Command {
 	f.DurationVarP(&timeout, "timeout", "t", 30*time.Second, "how long to try for each")
 	f.BoolVar(&asJSON, "json", false, "print each ping, each change of the path, and at the end why it is relayed, as a JSON object")
 	return cmd
+}
+
+// checkPing finds all that is wrong with how to ping.
+func checkPing(count int, interval, timeout time.Duration) error {
+	var errs []error
+	if count < 0 {
+		errs = append(errs, fmt.Errorf("--count is %d, want 0 or more", count))
+	}
+	if interval <= 0 {
+		errs = append(errs, fmt.Errorf("--interval is %v, want more than 0", interval))
+	}
+	if timeout <= 0 {
+		errs = append(errs, fmt.Errorf("--timeout is %v, want more than 0", timeout))
+	}
+	return errors.Join(errs...)
 }
 
 // whyTimeout bounds asking why a path is relayed: the pings are over, and
@@ -127,5 +145,5 @@ func (p *pinger) verdict() error {
 	if p.answered > 0 || p.last == nil {
 		return nil
 	}
-	return explain(p.last)
+	return p.last
 }

@@ -37,7 +37,7 @@ has read everything.`,
 			defer func() { err = errors.Join(err, s.close()) }()
 			st, err := s.Connect(cmd.Context(), id, args[1], timeout)
 			if err != nil {
-				return explain(err)
+				return explain(cmd, err)
 			}
 			defer st.Close()
 			return give(cmd.Context(), st)
@@ -63,7 +63,7 @@ sends it standard input. It exits 0 when both directions have ended.`,
 			defer func() { err = errors.Join(err, s.close()) }()
 			st, err := s.Listen(cmd.Context(), args[0])
 			if err != nil {
-				return explain(err)
+				return explain(cmd, err)
 			}
 			defer st.Close()
 			say := func(format string, a ...any) {

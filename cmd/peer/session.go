@@ -171,7 +171,7 @@ func (s *session) linger(p peer.ID) {
 }
 
 // explain says what to try after an error of the running node.
-func explain(err error) error {
+func explain(cmd *cobra.Command, err error) error {
 	var e *admin.Error
 	if !errors.As(err, &e) {
 		return cli.StoppedError(err, "peer up")
@@ -186,7 +186,9 @@ func explain(err error) error {
 	case admin.Refused:
 		return cli.Fail(err, "peer listen SERVICE on the other machine")
 	case admin.BadRequest:
-		return cli.Usage(err, "peer --help")
+		return cli.Usage(err, "%s --help", cmd.CommandPath())
+	case admin.Self:
+		return cli.Usage(err, "the ID of another peer")
 	}
 	return err
 }

@@ -69,7 +69,7 @@ func report(cmd *cobra.Command, w io.Writer, err error) int {
 	if !errors.As(err, &h) && isUsage(err) {
 		h = &hinted{err: err, try: cmd.CommandPath() + " --help", usage: true}
 	}
-	fmt.Fprintf(w, "Error: %s\n", OneLine(err))
+	fmt.Fprintf(w, "Error: %s\n", plainly(OneLine(err)))
 	if h == nil {
 		return exitFailure
 	}
@@ -134,7 +134,11 @@ func Args(names ...string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		switch {
 		case len(args) < len(names):
-			return Usage(fmt.Errorf("%s is missing", strings.Join(names[len(args):], " and ")), "%s", cmd.UseLine())
+			is := "is"
+			if len(names)-len(args) > 1 {
+				is = "are"
+			}
+			return Usage(fmt.Errorf("%s %s missing", strings.Join(names[len(args):], " and "), is), "%s", cmd.UseLine())
 		case len(args) > len(names):
 			return Usage(fmt.Errorf("unexpected argument %q", args[len(names)]), "%s", cmd.UseLine())
 		}

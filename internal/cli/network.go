@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -64,6 +65,9 @@ func (f *NodeFlags) Config(ctx context.Context) (node.Config, error) {
 		DataDir: f.DataDir, NoPortMapping: f.NoPortMap,
 	}
 	if f.Metrics != "" {
+		if _, _, err := net.SplitHostPort(f.Metrics); err != nil {
+			return node.Config{}, Usage(fmt.Errorf("--metrics %q is not an address", f.Metrics), "--metrics 127.0.0.1:9464")
+		}
 		f.registry = prometheus.NewRegistry()
 		cfg.Registerer = f.registry
 	}
