@@ -387,8 +387,8 @@ func TestStatus(t *testing.T) {
 			t.Fatalf("relays: got %+v, want the one we hold first", s.Relays)
 		}
 		got := s.Relays[0]
-		if got.State != Reserved || got.Source != "test" || got.LimitBytes != 12345 || got.LimitSeconds != 420 ||
-			got.RTTms < 49 || got.RTTms > 60 || time.Until(got.Expires) < 55*time.Minute || got.Reason != "" || !got.Retry.IsZero() {
+		if got.State != Reserved || !slices.Equal(got.Sources, []string{"test"}) || got.LimitBytes != 12345 || got.LimitSeconds != 420 ||
+			got.RTT < 49*time.Millisecond || got.RTT > 60*time.Millisecond || time.Until(got.Expires) < 55*time.Minute || got.Reason != "" || !got.Retry.IsZero() {
 			t.Errorf("the relay we hold: got %+v", got)
 		}
 		got = s.Relays[1]

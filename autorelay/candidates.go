@@ -46,8 +46,7 @@ func (a *AutoRelay) addCandidate(c Candidate, now time.Time) {
 	if r != nil && r.removed {
 		r.removed, r.addrs = false, nil
 	}
-	fresh := r == nil
-	if fresh {
+	if r == nil {
 		if len(a.relays) >= maxKnown && !a.forgetOne() {
 			return
 		}
@@ -56,8 +55,6 @@ func (a *AutoRelay) addCandidate(c Candidate, now time.Time) {
 	}
 	if !slices.Contains(r.sources, c.Source) {
 		r.sources = append(r.sources, c.Source)
-	}
-	if fresh {
 		a.emit(Event{Kind: Found, Relay: c.ID, Detail: c.Source, Time: now})
 	}
 	// A relay is not to be believed about the addresses of another.

@@ -135,7 +135,7 @@ func TestPrefer(t *testing.T) {
 		n.add(relays[1:]...)
 		liked := relays[5]
 		n.throughout(2*time.Hour, "the first", func() bool { return n.through(relays[0].ID()) })
-		if n.state(liked.ID()).RTTms == 0 {
+		if n.state(liked.ID()).RTT == 0 {
 			t.Fatal("not measured in two hours")
 		}
 		n.SetWish(liked.ID(), Preferred)

@@ -2,6 +2,7 @@ package autorelay
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -27,7 +28,7 @@ func TestDrainToASibling(t *testing.T) {
 		if got := n.state(r.ID()); got.State != Draining || got.Advertised {
 			t.Errorf("the relay that drains: got %+v, want it held and not advertised", got)
 		}
-		if got := n.state(sibling.ID()).Source; got != "sibling" {
+		if got := n.state(sibling.ID()).Sources; !slices.Equal(got, []string{"sibling"}) {
 			t.Errorf("source of the sibling: got %q, want %q", got, "sibling")
 		}
 		r.service.Close()

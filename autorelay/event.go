@@ -49,7 +49,7 @@ var reasons = []Reason{
 type Kind string
 
 const (
-	Found         Kind = "found"          // a candidate was named for the first time
+	Found         Kind = "found"          // a source named a candidate for the first time
 	ReservedOn    Kind = "reserved"       // a reservation was given
 	Failed        Kind = "failed"         // a reservation was not given
 	RefreshFailed Kind = "refresh failed" // the reservation stands for now
@@ -89,17 +89,18 @@ type Status struct {
 
 // RelayStatus is a snapshot of one relay.
 type RelayStatus struct {
-	ID     string `json:"id"`
-	State  State  `json:"state"`
-	Source string `json:"source"`
+	ID    string `json:"id"`
+	State State  `json:"state"`
+	// Sources are those that named it, the first first.
+	Sources []string `json:"sources"`
 	// Advertised tells a relay whose circuit addresses are told to others
 	// from the warm standby.
 	Advertised bool `json:"advertised"`
 	Wish       Wish `json:"wish,omitempty"`
-	// RTTms is the smoothed round trip time, Load from 0 to 1 how full the
+	// RTT is the smoothed round trip time, Load from 0 to 1 how full the
 	// relay said it is; 0 if not known.
-	RTTms float64 `json:"rtt_ms,omitzero"`
-	Load  float64 `json:"load,omitzero"`
+	RTT  time.Duration `json:"rtt_ns,omitzero"`
+	Load float64       `json:"load,omitzero"`
 	// Reliability is the share of good events in the relay's past, from 0 to 1.
 	Reliability float64 `json:"reliability"`
 	// Expires is when the reservation ends unless refreshed.
@@ -123,8 +124,8 @@ func (a *AutoRelay) snapshot(now time.Time) {
 			continue
 		}
 		rs := RelayStatus{
-			ID: r.text, State: r.state, Source: r.foundBy(), Advertised: r.shown, Wish: r.wish,
-			RTTms: float64(r.rtt) / float64(time.Millisecond), Load: r.load,
+			ID: r.text, State: r.state, Sources: slices.Clone(r.sources), Advertised: r.shown, Wish: r.wish,
+			RTT: r.rtt, Load: r.load,
 			Reliability: a.cfg.History.reliability(r.id, now),
 			Expires:     r.expires, Reason: r.reason, Detail: r.detail,
 		}

@@ -72,7 +72,7 @@ func TestNotWorthAChange(t *testing.T) {
 		if len(n.host.Network().ConnsToPeer(other.ID())) > 0 {
 			t.Error("still connected to a relay that was only measured")
 		}
-		if got := n.state(other.ID()); got.State != Known || got.RTTms < 89 || got.RTTms > 95 {
+		if got := n.state(other.ID()); got.State != Known || got.RTT < 89*time.Millisecond || got.RTT > 95*time.Millisecond {
 			t.Errorf("the other: got %+v, want a candidate, 90 ms away", got)
 		}
 	})
@@ -108,7 +108,7 @@ func TestMeasureLeavesOthersConnections(t *testing.T) {
 			t.Fatal(err)
 		}
 		n.add(relays[1])
-		n.within(time.Minute, "measured", func() bool { return n.state(relays[1].ID()).RTTms > 0 })
+		n.within(time.Minute, "measured", func() bool { return n.state(relays[1].ID()).RTT > 0 })
 		n.throughout(time.Minute, "still connected", func() bool {
 			return n.host.Network().Connectedness(relays[1].ID()) == network.Connected
 		})

@@ -91,7 +91,7 @@ func TestTransitions(t *testing.T) {
 		},
 		{
 			name: "measured and no better", prepare: func(c *scene) { satisfied(c); c.away.Store(c.r.box.IP(), 160*time.Millisecond) },
-			do: func(c *scene) { c.n.add(c.r) }, until: func(c *scene) bool { return c.n.state(c.r.ID()).RTTms > 0 }, limit: time.Minute,
+			do: func(c *scene) { c.n.add(c.r) }, until: func(c *scene) bool { return c.n.state(c.r.ID()).RTT > 0 }, limit: time.Minute,
 			want: []State{Known, Probing, Known},
 		},
 		{

@@ -68,7 +68,7 @@ type (
 		Addrs   []string `json:"addrs"`
 		Because string   `json:"because"`
 	}
-	// RelayFound: a candidate was named for the first time, by the source given.
+	// RelayFound: a source named a candidate for the first time.
 	RelayFound struct {
 		At
 		Relay  peer.ID `json:"relay"`

@@ -101,10 +101,18 @@ func StartNode(ctx context.Context, n *node.Node, f *NodeFlags, opts ...admin.Op
 type Teller struct {
 	w    io.Writer
 	last map[string]string // by kind of event
+	// found are the relays that were told of: several sources name each.
+	found map[peer.ID]bool
 }
 
+// maxFound bounds the relays that are remembered as told of; there are more
+// in the world, and one that is told of twice does no harm.
+const maxFound = 4096
+
 // NewTeller prints to w.
-func NewTeller(w io.Writer) *Teller { return &Teller{w: w, last: make(map[string]string)} }
+func NewTeller(w io.Writer) *Teller {
+	return &Teller{w: w, last: make(map[string]string), found: make(map[peer.ID]bool)}
+}
 
 // Tell prints an event, unless it is nothing new.
 func (t *Teller) Tell(e node.Event) {
@@ -114,6 +122,14 @@ func (t *Teller) Tell(e node.Event) {
 		if e.Outcome.Direct() {
 			return // the change of path says it
 		}
+	case node.RelayFound:
+		if t.found[e.Relay] {
+			return // by another source
+		}
+		if len(t.found) >= maxFound {
+			clear(t.found)
+		}
+		t.found[e.Relay] = true
 	case node.CircuitEnded:
 		if e.Upgraded {
 			return // as it should
@@ -233,7 +249,7 @@ func writeRelays(row func(string, string, ...any), s autorelay.Status, now time.
 		detail := ""
 		switch {
 		case r.State == autorelay.Reserved:
-			detail = fmt.Sprintf(", %.0f ms away, for %s more", r.RTTms, seconds(r.Expires.Sub(now)))
+			detail = fmt.Sprintf(", %s away, for %s more", Duration(r.RTT), seconds(r.Expires.Sub(now)))
 		case r.Reason != "":
 			detail = fmt.Sprintf(": %s", r.Reason)
 			switch {
@@ -250,6 +266,6 @@ func writeRelays(row func(string, string, ...any), s autorelay.Status, now time.
 		if r.Wish != autorelay.NoWish {
 			state += ", " + string(r.Wish)
 		}
-		row(name, "%s %s (found: %s)%s", r.ID, state, r.Source, detail)
+		row(name, "%s %s (found: %s)%s", r.ID, state, strings.Join(r.Sources, ", "), detail)
 	}
 }

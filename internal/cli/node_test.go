@@ -19,6 +19,8 @@ func TestTeller(t *testing.T) {
 		want string // what is printed has it; empty if nothing is
 	}{
 		{node.RelayFound{Relay: "r", Source: "dht"}, "found (dht)"},
+		{node.RelayFound{Relay: "r", Source: "connected"}, ""},
+		{node.RelayFound{Relay: "s", Source: "connected"}, "found (connected)"},
 		{node.CircuitEnded{Relay: "r", Peer: "p", Reason: "peer-gone", Upgraded: true}, ""},
 		{node.CircuitEnded{Relay: "r", Peer: "p", Reason: "peer-gone"}, "one end has gone"},
 		{node.RelayLost{Relay: "r", Reason: autorelay.NotNeeded}, ""},
@@ -42,7 +44,7 @@ func TestStatusOfRelays(t *testing.T) {
 	s := node.Status{AutoRelay: &autorelay.Status{Wanted: true, Relays: []autorelay.RelayStatus{
 		{ID: "soon", State: autorelay.BackingOff, Reason: autorelay.Unreachable, Retry: now.Add(200 * time.Millisecond)},
 		{ID: "due", State: autorelay.BackingOff, Reason: autorelay.Unreachable, Retry: now.Add(-time.Minute)},
-		{ID: "held", State: autorelay.Reserved, Expires: now.Add(90 * time.Second), RTTms: 40},
+		{ID: "held", State: autorelay.Reserved, Expires: now.Add(90 * time.Second), RTT: 40 * time.Millisecond, Sources: []string{"dht", "connected"}},
 	}}}
 	var b strings.Builder
 	if err := writeStatus(&b, s, now); err != nil {
@@ -50,7 +52,7 @@ func TestStatusOfRelays(t *testing.T) {
 	}
 	for _, want := range []string{
 		"soon backing off (found: ): cannot be reached, again in 1s\n", "due backing off (found: ): cannot be reached, again when its turn comes\n",
-		"40 ms away, for 1m30s more\n", "connected to nobody",
+		"held reserved as standby (found: dht, connected), 40 ms away, for 1m30s more\n", "connected to nobody",
 	} {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("got\n%s\nwant %q in it", b.String(), want)
