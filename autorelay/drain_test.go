@@ -76,7 +76,7 @@ func TestDrainWithNowhereToGo(t *testing.T) {
 		time.Sleep(5 * time.Second)
 		r.deny.Store(false)
 		r.start(w)
-		n.within(3*time.Second, "back after its restart", n.advertised) // after 7 s, see restartShare
+		n.within(time.Second, "back after its restart", n.advertised)
 	})
 }
 

@@ -72,10 +72,12 @@ const (
 	retryFull, retryFullMax           = 30 * time.Second, 10 * time.Minute
 	retryForbidden, retryForbiddenMax = 10 * time.Minute, 2 * time.Hour
 	// restartWindow is how long after its loss a relay counts as restarting:
-	// while nothing else serves us, it is tried again after restartRetry or
-	// restartShare of the time that it has been away, whichever is longer, so
-	// that it is used again soon after its return and yet left in peace.
+	// while nothing else serves us, it is tried again after restartRetry, and
+	// once it has been away for longer than a restart takes (restartUsual) after
+	// restartShare of that time, so that it is used again soon after its return
+	// and yet left in peace.
 	restartWindow = time.Minute
+	restartUsual  = 25 * time.Second
 	restartRetry  = 400 * time.Millisecond
 	restartShare  = 0.25
 	// maxTTL caps what a relay may promise; go-libp2p's relays give 1 h.
@@ -183,14 +185,17 @@ func (a *AutoRelay) fail(r *relay, why Reason, detail string, now time.Time) {
 // several went at one time it is rather we who are offline: then the attempts
 // of one are shared by all.
 func (a *AutoRelay) restartPause(r *relay, now time.Time) time.Duration {
-	away := time.Duration(restartShare * float64(now.Sub(r.lostAt)))
+	pause := restartRetry
+	if away := now.Sub(r.lostAt); away > restartUsual {
+		pause = time.Duration(restartShare * float64(away))
+	}
 	lost := 0
 	for _, o := range a.relays {
 		if !o.lostAt.IsZero() && now.Sub(o.lostAt) < restartWindow {
 			lost++
 		}
 	}
-	return min(max(away, restartRetry)*time.Duration(max(lost, 1)), retryMax)
+	return min(pause*time.Duration(max(lost, 1)), retryMax)
 }
 
 // restarting reports whether r served us a moment ago, can just not be

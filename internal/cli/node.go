@@ -102,7 +102,8 @@ type Teller struct {
 	w    io.Writer
 	last map[string]string // by kind of event
 	// found are the relays that were told of: several sources name each.
-	found map[peer.ID]bool
+	found  map[peer.ID]bool
+	failed map[peer.ID]string // what was last said of one that gives no reservation
 }
 
 // maxFound bounds the relays that are remembered as told of; there are more
@@ -111,7 +112,7 @@ const maxFound = 4096
 
 // NewTeller prints to w.
 func NewTeller(w io.Writer) *Teller {
-	return &Teller{w: w, last: make(map[string]string), found: make(map[peer.ID]bool)}
+	return &Teller{w: w, last: make(map[string]string), found: make(map[peer.ID]bool), failed: make(map[peer.ID]string)}
 }
 
 // Tell prints an event, unless it is nothing new.
@@ -130,6 +131,16 @@ func (t *Teller) Tell(e node.Event) {
 			clear(t.found)
 		}
 		t.found[e.Relay] = true
+	case node.RelayReserved:
+		delete(t.failed, e.Relay)
+	case node.RelayFailed:
+		if t.failed[e.Relay] == text {
+			return // it is tried again and again
+		}
+		if len(t.failed) >= maxFound {
+			clear(t.failed)
+		}
+		t.failed[e.Relay] = text
 	case node.CircuitEnded:
 		if e.Upgraded {
 			return // as it should

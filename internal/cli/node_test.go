@@ -27,6 +27,11 @@ func TestTeller(t *testing.T) {
 		{node.RelayLost{Relay: "r", Reason: autorelay.ProbesMissed}, "no answer to probes"},
 		{node.DirectAttempt{Peer: "p", Outcome: direct.Punched}, ""},
 		{node.DirectAttempt{Peer: "p", Outcome: direct.TimedOut, Why: "nothing came back"}, "nothing came back"},
+		{node.RelayFailed{Relay: "r", Reason: autorelay.Unreachable}, "cannot be reached"},
+		{node.RelayFailed{Relay: "r", Reason: autorelay.Unreachable}, ""},
+		{node.RelayFailed{Relay: "s", Reason: autorelay.Unreachable}, "cannot be reached"},
+		{node.RelayReserved{Relay: "r"}, "reserved"},
+		{node.RelayFailed{Relay: "r", Reason: autorelay.Unreachable}, "cannot be reached"},
 		{node.Announced{Namespace: "x"}, "announced"},
 		{node.Announced{Namespace: "x"}, ""},
 	} {
