@@ -106,11 +106,14 @@ func (a *advertiser) addrs(direct []ma.Multiaddr) []ma.Multiaddr {
 
 // shown composes the set: the direct addresses, or those announced in their
 // place, less those that servers could not dial; and the circuit addresses
-// while somebody may need them.
+// while somebody may need them. What only servers have reached that we talk to
+// is shown while there is no circuit.
 func shown(direct, announce, circuits []ma.Multiaddr, v reachability.Verdict) []ma.Multiaddr {
 	if len(announce) > 0 {
 		direct = announce
 	}
+	circuits = ma.FilterAddrs(circuits, v.NeedsCircuit)
+	unproven := v.Insured && len(circuits) > 0 && len(announce) == 0
 	unreachable := v.Unreachable()
 	out := make([]ma.Multiaddr, 0, len(direct)+len(circuits))
 	for _, m := range direct {
@@ -124,6 +127,12 @@ func shown(direct, announce, circuits []ma.Multiaddr, v reachability.Verdict) []
 		if v.Reachability == reachability.Private && len(announce) == 0 && manet.IsPublicAddr(m) && !dialled(v, m) {
 			continue
 		}
+		// An address that only those reach whom we talk to is better left
+		// unsaid where there are others: who tries it waits, go-libp2p's hole
+		// puncher for 5 s.
+		if unproven && manet.IsPublicAddr(m) && !proven(v, m) {
+			continue
+		}
 		out = append(out, m)
 	}
 	// What go-libp2p's manager does not put in, for it knows no more than
@@ -131,16 +140,18 @@ func shown(direct, announce, circuits []ma.Multiaddr, v reachability.Verdict) []
 	// getDialableAddrs): an address that somebody reached us at.
 	for _, av := range v.Addrs {
 		m, err := ma.NewMultiaddr(av.Addr)
-		if err == nil && av.Reachability == reachability.Public && len(announce) == 0 && v.Insured && !ma.Contains(out, m) {
+		if err == nil && av.Reachability == reachability.Public && len(announce) == 0 && v.Insured && (av.Proven || !unproven) && !ma.Contains(out, m) {
 			out = append(out, m)
 		}
 	}
-	for _, c := range circuits {
-		if v.NeedsCircuit(c) {
-			out = append(out, c)
-		}
-	}
-	return out
+	return append(out, circuits...)
+}
+
+// proven reports whether strangers reach this very address.
+func proven(v reachability.Verdict, m ma.Multiaddr) bool {
+	return slices.ContainsFunc(v.Addrs, func(av reachability.AddrVerdict) bool {
+		return av.Addr == m.String() && av.Proven
+	})
 }
 
 // dialled reports whether the verdict found this very address reachable.

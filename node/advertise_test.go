@@ -2,6 +2,7 @@ package node
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 
 	ma "github.com/multiformats/go-multiaddr"
@@ -112,4 +113,32 @@ func addrs(list []string) []ma.Multiaddr {
 		out[i] = ma.StringCast(s)
 	}
 	return out
+}
+
+// TestShownUnproven: a public address that no stranger has reached yet is shown
+// where there is nothing better.
+func TestShownUnproven(t *testing.T) {
+	public := ma.StringCast("/ip4/11.0.0.2/udp/4001/quic-v1")
+	circuit := ma.StringCast("/ip4/21.0.0.2/udp/4001/quic-v1/p2p/12D3KooWGBfKqTqgeTkm5Vz9dyHVXqTTYRqTfc6ULQYEYvs5yGCt/p2p-circuit")
+	verdict := func(proven bool) reachability.Verdict {
+		return reachability.Verdict{
+			Reachability: reachability.Public, IPv4: reachability.Public, IPv6: reachability.Unknown,
+			Proven: proven, Insured: !proven,
+			Addrs: []reachability.AddrVerdict{{Addr: public.String(), Reachability: reachability.Public, Proven: proven}},
+		}
+	}
+	for _, c := range []struct {
+		name     string
+		circuits []ma.Multiaddr
+		proven   bool
+		want     []ma.Multiaddr
+	}{
+		{"unproven, no circuit", nil, false, []ma.Multiaddr{public}},
+		{"unproven, a circuit", []ma.Multiaddr{circuit}, false, []ma.Multiaddr{circuit}},
+		{"proven, a circuit left over", []ma.Multiaddr{circuit}, true, []ma.Multiaddr{public}},
+	} {
+		if got := shown([]ma.Multiaddr{public}, nil, c.circuits, verdict(c.proven)); !slices.EqualFunc(got, c.want, ma.Multiaddr.Equal) {
+			t.Errorf("%s: got %v, want %v", c.name, got, c.want)
+		}
+	}
 }
