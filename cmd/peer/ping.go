@@ -45,7 +45,7 @@ func newPing(o *options) *cobra.Command {
 			if err != nil && cmd.Context().Err() == nil {
 				return explain(cmd, err)
 			}
-			if p.relayed {
+			if p.relayed && (count != 1 || !asJSON) { // one ping is one object
 				ctx, cancel := context.WithTimeout(context.WithoutCancel(cmd.Context()), whyTimeout)
 				defer cancel()
 				if status, err := s.Status(ctx); err == nil {
