@@ -52,7 +52,7 @@ func TestRelayRestarts(t *testing.T) {
 func TestOffline(t *testing.T) {
 	for _, c := range []struct {
 		relays, most int
-	}{{1, 35}, {3, 45}} {
+	}{{1, 45}, {3, 75}} {
 		t.Run(fmt.Sprint(c.relays, " relays"), func(t *testing.T) {
 			simulate(t, func(t *testing.T, w *world) {
 				relays := w.relays(c.relays)
