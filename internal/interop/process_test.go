@@ -118,7 +118,7 @@ func (x *process) end() {
 	x.stdin.Close()
 	hung := time.AfterFunc(endPatience, func() { x.cmd.Process.Kill() })
 	defer hung.Stop()
-	if err := x.cmd.Wait(); err != nil && !x.t.Failed() {
+	if err := x.cmd.Wait(); err != nil { // also if the test failed: this may be why
 		x.t.Errorf("%s: %v\n%s", x.cmd, err, x.stderr)
 	}
 }
