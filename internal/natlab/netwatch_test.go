@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -32,6 +33,19 @@ func TestNetwatch(t *testing.T) {
 		if err != nil || r.Code != 0 {
 			t.Fatalf("ip %s: %v, %+v", strings.Join(args, " "), err, r)
 		}
+	}
+	// Its first look may come a moment after its word, and what was there by
+	// then is no change: an address comes and goes until both are noticed.
+	for seen := false; !seen; {
+		mark := p.Mark()
+		ip("addr", "add", "192.168.1.76/24", "dev", "eth0")
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+		_, _, err := p.WaitLineAfter(ctx, mark, regexp.MustCompile(`192\.168\.1\.76 is new`))
+		cancel()
+		seen = err == nil
+		mark = p.Mark()
+		ip("addr", "del", "192.168.1.76/24", "dev", "eth0")
+		scan(t, p, mark, "the address to go", func(line string) bool { return strings.Contains(line, "192.168.1.76 is gone") })
 	}
 	gateway := strings.TrimSuffix(host.IP().String(), "10") + "1"
 	for _, c := range []struct {
