@@ -29,13 +29,15 @@ func hints(ctx context.Context, hinted chan<- struct{}) error {
 	defer stop()
 	buf := make([]byte, 8<<10) // what does not fit is cut off, and not missed
 	for {
-		// ENOBUFS: there was more than the socket holds. That is a hint too.
-		if _, err := f.Read(buf); err != nil && !errors.Is(err, unix.ENOBUFS) {
-			return fmt.Errorf("netlink read: %w", err)
-		}
+		// The first hint is that we listen: what has changed before that, and
+		// after the first look, is told by nothing else.
 		select {
 		case hinted <- struct{}{}:
 		default:
+		}
+		// ENOBUFS: there was more than the socket holds. That is a hint too.
+		if _, err := f.Read(buf); err != nil && !errors.Is(err, unix.ENOBUFS) {
+			return fmt.Errorf("netlink read: %w", err)
 		}
 	}
 }

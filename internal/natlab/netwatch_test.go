@@ -121,8 +121,7 @@ func TestNetwatchProgram(t *testing.T) {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	var all []string
-	// It listens before it looks for the first time, so what comes after this
-	// line is not missed.
+	// What comes after this line and before the first look is no change.
 	fmt.Println("watching")
 	err := netwatch.Run(ctx, func(c netwatch.Change) {
 		all = append(all, c.String())
