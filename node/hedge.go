@@ -55,7 +55,9 @@ func holdFor(h host.Host, relay peer.ID) time.Duration {
 }
 
 // rank is the swarm's dial ranker: direct addresses as usual, and circuits
-// beside them rather than after them. The race does the rest.
+// beside them rather than after them. The race does the rest. Addresses on this
+// machine and on its networks get a head start: what is there answers at once,
+// and a relay beside it would win by chance.
 func (c *circuits) rank(addrs []ma.Multiaddr) []network.AddrDelay {
 	var direct []ma.Multiaddr
 	circuits := make(map[peer.ID][]ma.Multiaddr)
@@ -68,9 +70,13 @@ func (c *circuits) rank(addrs []ma.Multiaddr) []network.AddrDelay {
 	}
 	c.tellContacts(direct)
 	out := swarm.DefaultDialRanker(direct)
+	var headStart time.Duration
+	if slices.ContainsFunc(direct, manet.IsPrivateAddr) {
+		headStart = minHold
+	}
 	for i, relay := range c.order(circuits) {
 		for _, a := range circuits[relay] {
-			out = append(out, network.AddrDelay{Addr: a, Delay: time.Duration(max(0, i+1-maxLanes)) * laneDelay})
+			out = append(out, network.AddrDelay{Addr: a, Delay: headStart + time.Duration(max(0, i+1-maxLanes))*laneDelay})
 		}
 	}
 	return out
