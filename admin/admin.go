@@ -2,7 +2,8 @@
 // and use it: HTTP on a unix socket that only its owner may open.
 //
 //	GET  /v1/status                    node.Status
-//	GET  /v1/events?history=1          node.EventRecord, one JSON object a line
+//	GET  /v1/events?history=1&follow=0 node.EventRecord, one JSON object a line;
+//	                                   without follow=0 it goes on with what happens
 //	GET  /v1/ping?peer=ID&count=3      PingLine, one JSON object a line
 //	GET  /v1/netcheck?portal=URL       node.Netcheck
 //	POST /v1/connect?peer=ID&service=S a byte stream (see Stream)
@@ -236,8 +237,13 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 	if r.FormValue("history") != "" {
 		events = s.node.History
 	}
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	if r.FormValue("follow") == "0" {
+		cancel() // the channel closes behind what is already in it
+	}
 	lines := newLineWriter(w)
-	for e := range events(r.Context()) {
+	for e := range events(ctx) {
 		rec, err := node.Record(e)
 		if err != nil {
 			log.Error("event not shown", "err", err)

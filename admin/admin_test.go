@@ -172,6 +172,14 @@ func TestStatusAndEvents(t *testing.T) {
 	if err != nil || !joined {
 		t.Errorf("events: joined %v, error %v", joined, err)
 	}
+	joined = false
+	err = cb.History(ctx, func(e node.EventRecord) bool {
+		joined = joined || e.Event == "joined"
+		return true
+	})
+	if err != nil || !joined {
+		t.Errorf("history: joined %v, error %v", joined, err)
+	}
 }
 
 func TestPing(t *testing.T) {

@@ -72,6 +72,11 @@ func (c *Client) Events(ctx context.Context, f func(node.EventRecord) bool) erro
 	return lines(ctx, c, "/v1/events", url.Values{"history": {"1"}}, f)
 }
 
+// History is Events that ends after what has happened so far.
+func (c *Client) History(ctx context.Context, f func(node.EventRecord) bool) error {
+	return lines(ctx, c, "/v1/events", url.Values{"history": {"1"}, "follow": {"0"}}, f)
+}
+
 // lines reads a stream of JSON objects.
 func lines[T any](ctx context.Context, c *Client, path string, q url.Values, f func(T) bool) error {
 	resp, err := c.do(ctx, http.MethodGet, path, q, nil)

@@ -7,6 +7,7 @@
 //	peer listen SERVICE                    pipe standard input and output …
 //	peer connect PEER SERVICE              … to another peer
 //	peer status                            how the running peer is
+//	peer events                            what happens to it
 //	peer relay pin RELAY                   change which relays it uses
 //
 // ping, netcheck, listen and connect use the running peer, if there is one, and
@@ -50,7 +51,7 @@ name, as in PEER_NETWORK) or in a TOML file (--config).`,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	o.add(root)
-	root.AddCommand(newUp(&o), cli.NewStatus(&o.NodeFlags, "peer up"), newPing(&o), newNetcheck(&o), newListen(&o), newConnect(&o), newRelay(&o), cli.NewID(&o.NodeFlags))
+	root.AddCommand(newUp(&o), cli.NewStatus(&o.NodeFlags, "peer up"), cli.NewEvents(&o.NodeFlags, "peer up"), newPing(&o), newNetcheck(&o), newListen(&o), newConnect(&o), newRelay(&o), cli.NewID(&o.NodeFlags))
 	cli.AddSettings(root, "PEER")
 	return root
 }

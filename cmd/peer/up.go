@@ -2,10 +2,8 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 
 	"github.com/spf13/cobra"
 
@@ -60,7 +58,11 @@ func up(cmd *cobra.Command, o *options, asJSON bool) (err error) {
 			if !ok {
 				return errors.New("the node stopped")
 			}
-			if err := show(out, teller, e, asJSON); err != nil {
+			rec, err := node.Record(e)
+			if err != nil {
+				return err
+			}
+			if err := cli.ShowEvent(out, teller, rec, asJSON); err != nil {
 				return err
 			}
 			if !told && !asJSON && n.Reachable() {
@@ -69,22 +71,4 @@ func up(cmd *cobra.Command, o *options, asJSON bool) (err error) {
 			}
 		}
 	}
-}
-
-// show prints an event. New addresses are worth their full text.
-func show(w io.Writer, t *cli.Teller, e node.Event, asJSON bool) error {
-	if asJSON {
-		rec, err := node.Record(e)
-		if err != nil {
-			return err
-		}
-		return json.NewEncoder(w).Encode(rec)
-	}
-	t.Tell(e)
-	if a, ok := e.(node.AddrsChanged); ok {
-		for _, s := range a.Addrs {
-			fmt.Fprintf(w, "              %s\n", s)
-		}
-	}
-	return nil
 }

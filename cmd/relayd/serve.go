@@ -94,9 +94,14 @@ func serve(cmd *cobra.Command, o *options) (err error) {
 			if !ok {
 				return errors.New("the node stopped")
 			}
-			if worthTelling(e) {
-				teller.Tell(e)
+			if !worthTelling(e) {
+				continue
 			}
+			rec, err := node.Record(e)
+			if err != nil {
+				return err
+			}
+			teller.Tell(rec)
 		}
 	}
 }

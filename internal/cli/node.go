@@ -95,75 +95,6 @@ func StartNode(ctx context.Context, n *node.Node, f *NodeFlags, opts ...admin.Op
 	return closeAll, nil
 }
 
-// Teller prints events, each with the time of day. Verdicts come with every
-// piece of evidence; those that say what the last one said are left out, and so
-// is what goes as it should.
-type Teller struct {
-	w    io.Writer
-	last map[string]string // by kind of event
-	// found are the relays that were told of: several sources name each.
-	found  map[peer.ID]bool
-	failed map[peer.ID]string // what was last said of one that gives no reservation
-}
-
-// maxFound bounds the relays that are remembered as told of; there are more
-// in the world, and one that is told of twice does no harm.
-const maxFound = 4096
-
-// NewTeller prints to w.
-func NewTeller(w io.Writer) *Teller {
-	return &Teller{w: w, last: make(map[string]string), found: make(map[peer.ID]bool), failed: make(map[peer.ID]string)}
-}
-
-// Tell prints an event, unless it is nothing new.
-func (t *Teller) Tell(e node.Event) {
-	text := e.String()
-	switch e := e.(type) {
-	case node.DirectAttempt:
-		if e.Outcome.Direct() {
-			return // the change of path says it
-		}
-	case node.RelayFound:
-		if t.found[e.Relay] {
-			return // by another source
-		}
-		if len(t.found) >= maxFound {
-			clear(t.found)
-		}
-		t.found[e.Relay] = true
-	case node.RelayReserved:
-		delete(t.failed, e.Relay)
-	case node.RelayFailed:
-		if t.failed[e.Relay] == text {
-			return // it is tried again and again
-		}
-		if len(t.failed) >= maxFound {
-			clear(t.failed)
-		}
-		t.failed[e.Relay] = text
-	case node.CircuitEnded:
-		if e.Upgraded {
-			return // as it should
-		}
-	case node.RelayLost:
-		if e.Reason == autorelay.NotNeeded {
-			return // nothing is wrong
-		}
-	case node.ReachabilityChanged, node.RelayService, node.Announced:
-		kind := node.EventName(e)
-		if t.last[kind] == text {
-			return
-		}
-		t.last[kind] = text
-	}
-	PrintLine(t.w, e.When(), text)
-}
-
-// PrintLine prints a sentence with the time of day.
-func PrintLine(w io.Writer, at time.Time, text string) {
-	fmt.Fprintf(w, "%s  %s\n", at.Format("15:04:05.000"), text)
-}
-
 // NewStatus is the subcommand that asks the running node how it is. The start
 // command is what to try if there is none.
 func NewStatus(f *NodeFlags, start string) *cobra.Command {
@@ -173,25 +104,18 @@ func NewStatus(f *NodeFlags, start string) *cobra.Command {
 		Short: "Ask the one that is running how it is",
 		Args:  Args(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			socket, err := f.Socket()
-			if err != nil {
-				return err
-			}
-			c, err := OpenRunning(cmd.Context(), socket, start)
-			if err != nil {
-				return err
-			}
-			defer c.Close()
-			s, err := c.Status(cmd.Context())
-			if err != nil {
-				return err
-			}
-			if !asJSON {
-				return writeStatus(cmd.OutOrStdout(), s, time.Now())
-			}
-			enc := json.NewEncoder(cmd.OutOrStdout())
-			enc.SetIndent("", "  ")
-			return enc.Encode(s)
+			return withRunning(cmd, f, start, func(ctx context.Context, c *admin.Client) error {
+				s, err := c.Status(ctx)
+				if err != nil {
+					return err
+				}
+				if !asJSON {
+					return writeStatus(cmd.OutOrStdout(), s, time.Now())
+				}
+				enc := json.NewEncoder(cmd.OutOrStdout())
+				enc.SetIndent("", "  ")
+				return enc.Encode(s)
+			})
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"io/fs"
 
+	"github.com/spf13/cobra"
+
 	"github.com/causeway-p2p/causeway/admin"
 )
 
@@ -15,6 +17,20 @@ func OpenRunning(ctx context.Context, socket, start string) (*admin.Client, erro
 		return nil, openError(err, start)
 	}
 	return c, nil
+}
+
+// withRunning does something with the node that runs.
+func withRunning(cmd *cobra.Command, f *NodeFlags, start string, do func(context.Context, *admin.Client) error) error {
+	socket, err := f.Socket()
+	if err != nil {
+		return err
+	}
+	c, err := OpenRunning(cmd.Context(), socket, start)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	return do(cmd.Context(), c)
 }
 
 // openError says what to try when nobody could be asked.
