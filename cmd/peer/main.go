@@ -51,7 +51,7 @@ name, as in PEER_NETWORK) or in a TOML file (--config).`,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	o.add(root)
-	root.AddCommand(newUp(&o), cli.NewStatus(&o.NodeFlags, "peer up"), cli.NewEvents(&o.NodeFlags, "peer up"), newPing(&o), newNetcheck(&o), newListen(&o), newConnect(&o), newRelay(&o), cli.NewID(&o.NodeFlags))
+	root.AddCommand(newUp(&o), cli.NewStatus(&o.NodeFlags, "peer up"), cli.NewEvents(&o.NodeFlags, "peer up"), cli.NewHealthcheck(&o.NodeFlags), newPing(&o), newNetcheck(&o), newListen(&o), newConnect(&o), newRelay(&o), cli.NewID(&o.NodeFlags))
 	cli.AddSettings(root, "PEER")
 	return root
 }
