@@ -119,7 +119,10 @@ func ShowEvent(w io.Writer, t *Teller, rec node.EventRecord, asJSON bool) error 
 // NewEvents is the subcommand that shows what has happened to the running node,
 // and what happens. The start command is what to try if there is none.
 func NewEvents(f *NodeFlags, start string) *cobra.Command {
-	var asJSON, noFollow bool
+	var (
+		asJSON, noFollow bool
+		limit            time.Duration
+	)
 	cmd := &cobra.Command{
 		Use:   "events",
 		Short: "Show what has happened to the one that is running, and what happens",
@@ -127,13 +130,22 @@ func NewEvents(f *NodeFlags, start string) *cobra.Command {
 and goes on with what happens, until Ctrl-C or until the node stops.`,
 		Args: Args(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if limit < 0 {
+				return Usage(fmt.Errorf("--for is %v, want more than 0", limit), "%s --for 1m", cmd.CommandPath())
+			}
 			return withRunning(cmd, f, start, func(ctx context.Context, c *admin.Client) error {
+				if limit > 0 {
+					var cancel context.CancelFunc
+					ctx, cancel = context.WithTimeout(ctx, limit)
+					defer cancel()
+				}
 				return showEvents(ctx, cmd.OutOrStdout(), c, asJSON, !noFollow)
 			})
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print each as a JSON object on a line")
 	cmd.Flags().BoolVar(&noFollow, "no-follow", false, "end after what has happened so far")
+	cmd.Flags().DurationVar(&limit, "for", 0, "end after this time (default: go on)")
 	return cmd
 }
 
