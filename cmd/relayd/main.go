@@ -47,7 +47,7 @@ read its limits and classes, the ACL and the revocations again.`,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return serve(cmd, &o) },
 	}
 	o.add(root)
-	root.AddCommand(cli.NewStatus(&o.NodeFlags, "relayd"), cli.NewEvents(&o.NodeFlags, "relayd"), cli.NewHealthcheck(&o.NodeFlags), cli.NewID(&o.NodeFlags), newToken())
+	root.AddCommand(cli.NewStatus(&o.NodeFlags, "relayd"), cli.NewEvents(&o.NodeFlags, "relayd"), cli.NewHealthcheck(&o.NodeFlags), cli.NewID(&o.NodeFlags), newInvite(&o), newToken())
 	root.AddCommand(newControls(&o)...)
 	return root, &o, o.addSettings(root)
 }

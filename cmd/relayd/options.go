@@ -5,7 +5,6 @@ import (
 	"strings"
 	"time"
 
-	ma "github.com/multiformats/go-multiaddr"
 	"github.com/spf13/cobra"
 
 	"github.com/causeway-p2p/causeway/internal/cli"
@@ -132,11 +131,7 @@ func (o *options) peerCommand(s node.Status) string {
 func bestAddr(addrs []string) string {
 	best, bestRank := "", -1
 	for _, s := range addrs {
-		a, err := ma.NewMultiaddr(s)
-		if err != nil {
-			continue
-		}
-		if r := rank(a); r > bestRank {
+		if r := rank(s); r > bestRank {
 			best, bestRank = s, r
 		}
 	}

@@ -199,7 +199,13 @@ func withoutLoopback(addrs []string) []string {
 	return out
 }
 
-func rank(a ma.Multiaddr) int {
+// rank says how many peers can use an address, and how well. It is negative
+// for what is no address.
+func rank(addr string) int {
+	a, err := ma.NewMultiaddr(addr)
+	if err != nil {
+		return -1
+	}
 	r := 0
 	if manet.IsPublicAddr(a) {
 		r += 8
@@ -207,10 +213,10 @@ func rank(a ma.Multiaddr) int {
 	if !manet.IsIPLoopback(a) {
 		r += 4
 	}
-	if strings.Contains(a.String(), "/quic-v1") {
+	if strings.Contains(addr, "/quic-v1") {
 		r += 2
 	}
-	if strings.HasPrefix(a.String(), "/ip4/") || strings.HasPrefix(a.String(), "/dns") {
+	if strings.HasPrefix(addr, "/ip4/") || strings.HasPrefix(addr, "/dns") {
 		r++
 	}
 	return r
