@@ -1,0 +1,146 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"regexp"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/causeway-p2p/causeway/internal/cli"
+)
+
+// docker is the command line of Docker, which every engine has: its API would
+// have to be found (contexts, ssh, Docker Desktop) the way the command does.
+type docker struct {
+	compose []string // how compose is called
+	version string   // of both, for people
+}
+
+// findDocker finds the commands, and that an engine answers.
+func findDocker(ctx context.Context) (*docker, error) {
+	if _, err := exec.LookPath("docker"); err != nil {
+		return nil, cli.Fail(errors.New("docker is not installed, or not on the PATH"),
+			"apt install docker.io docker-compose, or https://docs.docker.com/engine/install")
+	}
+	d := &docker{}
+	engine, err := d.run(ctx, "version", "--format", "{{.Server.Version}}")
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range [][]string{{"docker", "compose"}, {"docker-compose"}} {
+		out, err := output(ctx, nil, c[0], append(c[1:], "version", "--short")...)
+		if err == nil {
+			d.compose = c
+			d.version = fmt.Sprintf("Docker %s, %s %s", engine, strings.Join(c, " "), strings.TrimPrefix(out, "v"))
+			return d, nil
+		}
+	}
+	return nil, cli.Fail(errors.New("neither docker compose nor docker-compose is installed"),
+		"apt install docker-compose, or https://docs.docker.com/compose/install")
+}
+
+// run runs a docker command and returns what it printed, without the last
+// newline.
+func (d *docker) run(ctx context.Context, args ...string) (string, error) {
+	return output(ctx, nil, "docker", args...)
+}
+
+// stopGrace is how long a command of ours may take to end when it is asked to,
+// before it is killed.
+const stopGrace = 10 * time.Second
+
+// command is a command that is asked to end, rather than killed, when ctx ends:
+// compose then leaves nothing half made.
+func command(ctx context.Context, env []string, name string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Env = append(os.Environ(), env...)
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.WaitDelay = stopGrace
+	return cmd
+}
+
+func output(ctx context.Context, env []string, name string, args ...string) (string, error) {
+	cmd := command(ctx, env, name, args...)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	err := cmd.Run()
+	switch {
+	case ctx.Err() != nil:
+		return "", context.Cause(ctx)
+	case err != nil:
+		return "", explain(name+" "+args[0], err, stderr.String()+"\n"+stdout.String())
+	}
+	return strings.TrimRight(stdout.String(), "\n"), nil
+}
+
+// complaints are what Docker says when something is wrong that is not the
+// demo's fault, and what that means to whoever runs it.
+var complaints = []struct {
+	said       *regexp.Regexp
+	means, try string
+}{
+	{
+		regexp.MustCompile(`(?i)permission denied.*docker(\.sock|.* daemon)|dial unix (\S+): connect: permission denied`),
+		"you may not use the Docker engine (permission denied on its socket)",
+		"sudo make compose-demo, or become a member of the group docker and log in again",
+	},
+	{
+		regexp.MustCompile(`(?i)cannot connect to the docker daemon|failed to connect to the docker API|error during connect|is the docker daemon running`),
+		"no Docker engine answers",
+		"start it: systemctl start docker, or dockerd, or Docker Desktop",
+	},
+	{
+		regexp.MustCompile(`(?i)pool overlaps with other one|could not find an available|invalid pool request`),
+		"a subnet of the demo is in use on this machine",
+		otherSubnets,
+	},
+	{
+		regexp.MustCompile(`(?i)container name "?/?([^" ]+)"? is already in use`),
+		"a container named $1 exists, and is not the demo's",
+		"DEMO_NAME=demo2 make compose-demo, or docker rm -f $1",
+	},
+	{
+		regexp.MustCompile(`(?i)port is already allocated|bind: address already in use`),
+		"a port of this machine that the demo wants is taken",
+		"without ports of your own in compose.yml: Docker picks free ones",
+	},
+	{
+		regexp.MustCompile(`(?i)no space left on device`),
+		"the disk of the Docker engine is full",
+		"docker system df, docker system prune",
+	},
+	{
+		regexp.MustCompile(`(?i)iptables.*(no chain/target/match|permission denied|does not exist|can't initialize)`),
+		"the Docker engine cannot set up networks: its iptables rules are gone, or it may not make any",
+		"restart the engine (systemctl restart docker)",
+	},
+}
+
+const otherSubnets = "DEMO_PUBLIC=21.78 DEMO_PRIVATE=10.78 make compose-demo"
+
+// explain makes one sentence of a failed command.
+func explain(what string, err error, said string) error {
+	for _, c := range complaints {
+		if m := c.said.FindStringSubmatchIndex(said); m != nil {
+			expand := func(s string) string { return string(c.said.ExpandString(nil, s, said, m)) }
+			return cli.Fail(errors.New(expand(c.means)), "%s", expand(c.try))
+		}
+	}
+	if line := lastLine(said); line != "" {
+		return fmt.Errorf("%s: %s", what, line)
+	}
+	return fmt.Errorf("%s: %w", what, err)
+}
+
+// lastLine is the last one that says something: programs tell what went wrong
+// at the end.
+func lastLine(s string) string {
+	lines := strings.Split(strings.TrimSpace(s), "\n")
+	return strings.TrimSpace(lines[len(lines)-1])
+}

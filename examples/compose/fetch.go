@@ -1,0 +1,61 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os/exec"
+	"strings"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+)
+
+// page is a page on its way.
+type page struct {
+	body   io.ReadCloser
+	cmd    *exec.Cmd
+	stderr strings.Builder
+}
+
+// fetch begins an HTTP request by an actor to the web server at a peer, of
+// which nothing is known but the peer ID: `peer connect` carries it.
+func fetch(ctx context.Context, from *actor, at peer.ID, path string) (*page, error) {
+	p := &page{cmd: command(ctx, nil, "docker", "exec", "--interactive", from.container, from.program, "connect", at.String(), "web")}
+	p.cmd.Stdin = strings.NewReader(fmt.Sprintf("GET %s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n", path, at))
+	p.cmd.Stderr = &p.stderr
+	out, err := p.cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := p.cmd.Start(); err != nil {
+		return nil, err
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(out), nil)
+	if err != nil {
+		return nil, errors.Join(p.ended(), fmt.Errorf("%s fetches %s: %w", from.name, path, err))
+	}
+	p.body = resp.Body
+	if resp.StatusCode != http.StatusOK {
+		return nil, errors.Join(p.ended(), fmt.Errorf("%s fetches %s: %s", from.name, path, resp.Status))
+	}
+	return p, nil
+}
+
+// maxPage bounds what is read of a page, in bytes.
+const maxPage = 64 << 10
+
+// text is the whole page, which has ended as it should.
+func (p *page) text() (string, error) {
+	text, err := io.ReadAll(io.LimitReader(p.body, maxPage))
+	return string(text), errors.Join(p.ended(), err)
+}
+
+func (p *page) ended() error {
+	if err := p.cmd.Wait(); err != nil {
+		return explain("peer connect", err, p.stderr.String())
+	}
+	return nil
+}
