@@ -65,12 +65,8 @@ func (p *pings) await(ctx context.Context, since time.Time, what string, ok func
 	return l, nil
 }
 
-// answered and the like say which line is wanted.
+// answered and notOver say which line is wanted.
 func answered(l pingAt) bool { return l.Seq > 0 && l.Error == nil }
-
-func over(relay peer.ID) func(pingAt) bool {
-	return func(l pingAt) bool { return answered(l) && l.Path.Relay == relay }
-}
 
 func notOver(relay peer.ID) func(pingAt) bool {
 	return func(l pingAt) bool { return answered(l) && l.Path.Relay != relay }

@@ -133,7 +133,7 @@ func (t *teller) table(rows []row) {
 		}
 		fmt.Fprintf(tw, "%s\t%s\t%s\n", r.what, took, t.names.Replace(r.how))
 	}
-	tw.Flush()
+	_ = tw.Flush() // as with all that is printed here
 }
 
 // line prints a line as it is.

@@ -31,7 +31,7 @@ func newStage(d *docker) *stage {
 		return otherwise
 	}
 	return &stage{
-		docker: d, name: get("DEMO_NAME", "causeway"),
+		docker: d, name: get("DEMO_NAME", "causeway-demo"),
 		public: get("DEMO_PUBLIC", "21.77"), private: get("DEMO_PRIVATE", "10.77"),
 	}
 }
@@ -110,10 +110,14 @@ func (s *stage) imageIDs(ctx context.Context) map[string]string {
 	return ids
 }
 
+// removeImages removes them, unless another stage is up.
 func (s *stage) removeImages(ctx context.Context) error {
 	var errs []error
 	for image := range s.imageIDs(ctx) {
-		_, err := s.run(ctx, "image", "rm", image)
+		users, err := s.run(ctx, "ps", "--all", "--quiet", "--filter", "ancestor="+image)
+		if err == nil && users == "" {
+			_, err = s.run(ctx, "image", "rm", image)
+		}
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)

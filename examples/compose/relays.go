@@ -1,0 +1,179 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/causeway-p2p/causeway/node"
+)
+
+// relayInUse is the relay between C and A.
+func (s *story) relayInUse(ctx context.Context) (*actor, error) {
+	l, err := s.ctoa.await(ctx, time.Now(), "an answer", answered)
+	if err != nil {
+		return nil, err
+	}
+	i := slices.IndexFunc(s.relays, func(r *actor) bool { return r.id == l.Path.Relay })
+	if i < 0 {
+		return nil, fmt.Errorf("%s reaches A %s, which is none of our relays", s.c.name, l.Path)
+	}
+	return s.relays[i], nil
+}
+
+// killRelay: the relay between C and A dies without a word.
+func (s *story) killRelay(ctx context.Context) error {
+	s.scene("The relay between C and A is killed")
+	r, err := s.relayInUse(ctx)
+	if err != nil {
+		return err
+	}
+	killed := time.Now()
+	if _, err := s.stage.run(ctx, "kill", "--signal", "KILL", r.container); err != nil {
+		return err
+	}
+	s.sayAt(killed, r.name, "is killed (SIGKILL)")
+	again, err := s.ctoa.await(ctx, killed, "an answer through another relay", notOver(r.id))
+	if err != nil {
+		return err
+	}
+	if again.Path.Direct() {
+		return fmt.Errorf("%s reaches A %s, which should not be possible", s.c.name, again.Path)
+	}
+	went := s.ctoa.during(killed, again.at)
+	s.sayAt(again.at, s.c.name, "reaches A %s; nothing was heard for %s", again.Path, millis(went.silence))
+	for _, p := range []*actor{s.a, s.c} {
+		if !slices.Contains(s.advertised(p, killed), r.name) {
+			continue // it holds others
+		}
+		living, err := await(ctx, p, killed, "two living relays in its addresses", func(e node.AddrsChanged) bool {
+			on := s.relaysIn(e.Addrs)
+			return len(on) == 2 && !slices.Contains(on, r.name)
+		})
+		if err != nil {
+			return err
+		}
+		s.recall(living.When(), p.name, "advertises %s, %s after the kill", strings.Join(s.relaysIn(living.Addrs), " and "), millis(living.When().Sub(killed)))
+	}
+	s.note(r.name+" is killed: C reaches A again", again.at.Sub(killed), "%s; nobody was restarted", again.Path)
+	s.dead = r
+	return nil
+}
+
+// stopRelay: the relay between C and A is asked to stop, and nobody notices.
+// What runs over it meanwhile runs on to its end.
+func (s *story) stopRelay(ctx context.Context) error {
+	s.scene("Another relay is stopped politely")
+	r, err := s.relayInUse(ctx)
+	if err != nil {
+		return err
+	}
+	transfer, err := fetch(ctx, s.c, s.a.id, "/clock")
+	if err != nil {
+		return err
+	}
+	stopped := time.Now()
+	s.sayAt(stopped, r.name, "is asked to stop (SIGTERM), while C has a transfer from A over it")
+	gone := make(chan error, 1)
+	go func() {
+		_, err := s.stage.run(ctx, "stop", "--time", "20", r.container)
+		gone <- err
+	}()
+	for _, p := range []*actor{s.a, s.c} {
+		if err := s.movesAway(ctx, p, r, stopped, gone); err != nil {
+			return err
+		}
+	}
+	if err := s.wholeTransfer(transfer, r); err != nil {
+		return err
+	}
+	if err := <-gone; err != nil {
+		return err
+	}
+	return s.nobodyNoticed(ctx, r, stopped, time.Now())
+}
+
+// movesAway holds that a peer ceases to advertise a relay before that is gone.
+func (s *story) movesAway(ctx context.Context, p, r *actor, since time.Time, gone <-chan error) error {
+	if !slices.Contains(s.advertised(p, since), r.name) {
+		return nil
+	}
+	moved, err := await(ctx, p, since, "addresses without "+r.name, func(e node.AddrsChanged) bool {
+		return e.Circuits > 0 && !slices.Contains(s.relaysIn(e.Addrs), r.name)
+	})
+	if err != nil {
+		return err
+	}
+	if len(gone) > 0 {
+		return fmt.Errorf("%s advertised %s until it was gone", p.name, r.name)
+	}
+	s.sayAt(moved.When(), p.name, "advertises only %s, while %s is still there", strings.Join(s.relaysIn(moved.Addrs), " and "), r.name)
+	return nil
+}
+
+func (s *story) wholeTransfer(transfer *page, over *actor) error {
+	text, err := transfer.text()
+	if err != nil {
+		return fmt.Errorf("the transfer from A to C over %s broke: %w", over.name, err)
+	}
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	if last := lines[len(lines)-1]; last != fmt.Sprintf("%d of %d", len(lines), len(lines)) {
+		return fmt.Errorf("the transfer from A to C over %s ended in the middle, at %q", over.name, last)
+	}
+	s.say(s.c.name, "has all of the transfer, which took %d s", len(lines))
+	return nil
+}
+
+// noticeable is a silence that a person would notice.
+const noticeable = 2 * time.Second
+
+func (s *story) nobodyNoticed(ctx context.Context, r *actor, stopped, gone time.Time) error {
+	s.sayAt(gone, r.name, "has stopped, after %s", millis(gone.Sub(stopped)))
+	after, err := s.ctoa.await(ctx, gone, "an answer through the last relay", notOver(r.id))
+	if err != nil {
+		return err
+	}
+	went := s.ctoa.during(stopped, after.at)
+	if went.failed > 0 || went.silence > noticeable {
+		return fmt.Errorf("the end of %s was noticed: %d of C's pings to A failed, %s without an answer", r.name, went.failed, millis(went.silence))
+	}
+	s.sayAt(after.at, s.c.name, "reaches A %s; all %d pings meanwhile were answered, the longest silence was %s", after.Path, went.answered, millis(went.silence))
+	s.note(r.name+" is stopped politely: longest silence", went.silence, "all %d pings were answered, and a transfer ended whole", went.answered)
+	return nil
+}
+
+// relayComesBack: the relay that was killed is started again, and used again.
+func (s *story) relayComesBack(ctx context.Context) error {
+	s.scene(s.dead.name + " comes back")
+	r, began := s.dead, time.Now()
+	if _, err := s.stage.run(ctx, "start", r.container); err != nil {
+		return err
+	}
+	r.follow(s.ctx)
+	if err := s.serves(ctx, r, began); err != nil {
+		return err
+	}
+	up, err := r.status(ctx)
+	if err != nil {
+		return err
+	}
+	if up.ID != r.id.String() {
+		return fmt.Errorf("%s came back as somebody else", r.name)
+	}
+	for _, p := range []*actor{s.a, s.c} {
+		e, err := await(ctx, p, began, r.name+" in its addresses again", func(e node.AddrsChanged) bool {
+			return slices.Contains(s.relaysIn(e.Addrs), r.name)
+		})
+		if err != nil {
+			return err
+		}
+		took := e.When().Sub(up.Started)
+		s.recall(e.When(), p.name, "advertises %s again, %s after its start", strings.Join(s.relaysIn(e.Addrs), " and "), millis(took))
+		if p == s.a {
+			s.note(r.name+" comes back: A is reachable through it", took, "after its start, by the key and address it had before")
+		}
+	}
+	return nil
+}
