@@ -6,86 +6,47 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
+	"slices"
 	"syscall"
-	"time"
 
 	"github.com/google/nftables"
 )
 
-const (
-	// socket is where a router says whether it routes. The name is no file: it
-	// belongs to the network namespace, as the rules do, and goes with the
-	// process.
-	socket = "@causeway-router"
-	// question is how long an answer may take: it is one question to the kernel.
-	question = 2 * time.Second
-	healthy  = "routing"
-	longest  = 500 // bytes of an answer
-)
+// claimed is a socket that nobody sends to: that it exists means that a router
+// runs. It is no file, but belongs to the network namespace as the rules do, and
+// it goes with the process.
+const claimed = "@causeway-router"
 
-// claim makes us the one router of this network namespace.
-func claim(ctx context.Context) (net.Listener, error) {
-	ln, err := new(net.ListenConfig).Listen(ctx, "unix", socket)
+// claim makes this process the one router of its network namespace.
+func claim() (net.PacketConn, error) {
+	c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: claimed, Net: "unixgram"})
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return nil, fail(errors.New("another router runs here"), "stop it first")
 	}
-	return ln, err
+	return c, err
 }
 
-// answer answers, one after the other, until ctx ends.
-func answer(ctx context.Context, ln net.Listener) {
-	defer context.AfterFunc(ctx, func() { ln.Close() })()
-	for {
-		conn, err := ln.Accept()
-		if err != nil {
-			// Only when ctx ends: there is one connection at a time, and nothing
-			// else that Accept could run out of.
-			<-ctx.Done()
-			return
-		}
-		conn.SetDeadline(time.Now().Add(question))
-		text := healthy
-		if err := installed(); err != nil {
-			text = err.Error()
-		}
-		_, _ = io.WriteString(conn, text) // who asked may be gone
-		conn.Close()
-	}
-}
-
-// installed asks the kernel whether what drops by default is still there.
-func installed() error {
-	conn, err := nftables.New()
-	if err != nil {
-		return err
-	}
-	for _, t := range []nftables.Table{table4, table6} {
-		if _, err := conn.ListChain(&t, "forward"); err != nil {
-			return fmt.Errorf("the rules are gone: %w", err)
-		}
-	}
-	return nil
-}
-
-// healthcheck asks the router that runs here.
-func healthcheck(ctx context.Context, w io.Writer) error {
-	ctx, cancel := context.WithTimeout(ctx, question)
-	defer cancel()
-	conn, err := new(net.Dialer).DialContext(ctx, "unix", socket)
+// healthcheck finds nothing wrong if a router runs here and its rules are in
+// the kernel.
+func healthcheck(ctx context.Context) error {
+	c, err := new(net.Dialer).DialContext(ctx, "unixgram", claimed)
 	if err != nil {
 		return fail(errors.New("no router runs here"), "router --lan ADDRESS/BITS")
 	}
-	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(question))
-	said, err := io.ReadAll(io.LimitReader(conn, longest))
+	c.Close()
+	conn, err := nftables.New()
 	if err != nil {
-		return fmt.Errorf("the router does not answer: %w", err)
+		return denied(err)
 	}
-	if string(said) != healthy {
-		return fail(fmt.Errorf("the router says: %s", said), "start it again")
+	there, err := conn.ListTables()
+	if err != nil {
+		return denied(fmt.Errorf("look for the rules: %w", err))
 	}
-	fmt.Fprintln(w, healthy)
+	for _, want := range []nftables.Table{table4, table6} {
+		if !slices.ContainsFunc(there, func(t *nftables.Table) bool { return t.Name == want.Name && t.Family == want.Family }) {
+			return fail(errors.New("the rules are not in the kernel"), "start the router again, unless it has only begun")
+		}
+	}
 	return nil
 }

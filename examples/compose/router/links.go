@@ -37,7 +37,7 @@ func (l link) String() string { return fmt.Sprintf("%s %v", l.name, l.addrs) }
 
 // await waits until it is clear which interface is the LAN's and which the
 // internet's.
-func await(ctx context.Context, lan netip.Prefix) (inside, outside link, err error) {
+func await(ctx context.Context, at netip.Addr) (inside, outside link, err error) {
 	late := time.NewTimer(patience)
 	defer late.Stop()
 	look := time.NewTicker(glance)
@@ -45,7 +45,7 @@ func await(ctx context.Context, lan netip.Prefix) (inside, outside link, err err
 	for {
 		all, err := links()
 		if err == nil {
-			inside, outside, err = choose(all, lan.Addr())
+			inside, outside, err = choose(all, at)
 		}
 		if err == nil {
 			return inside, outside, nil
@@ -111,7 +111,7 @@ func choose(all []link, at netip.Addr) (inside, outside link, err error) {
 		return link{}, link{}, fail(fmt.Errorf("which is the LAN? %s is in the networks of %s", at, names(ins)),
 			"networks that do not overlap")
 	case len(outs) == 0:
-		return link{}, link{}, fail(fmt.Errorf("there is nothing to route to: the LAN's %s is the only interface", ins[0].name), two)
+		return link{}, link{}, fail(fmt.Errorf("there is nothing to route to: %s is the only interface", ins[0]), two)
 	case len(outs) > 1:
 		return link{}, link{}, fail(fmt.Errorf("which is the internet? there is %s", names(outs)), two)
 	}

@@ -4,11 +4,10 @@
 // container of its own with two networks and the capability NET_ADMIN. It gives
 // the LAN's interface the address that the machines there have as their
 // gateway, puts its rules into the kernel, and then has nothing to do: the
-// kernel routes. It needs no nft command and no other file.
+// kernel routes. It needs no nft command, nor any other file.
 //
-//	router --nat symmetric --lan 192.168.81.1/24
+//	router --lan 192.168.81.1/24 --nat symmetric
 //
-// What each kind of NAT is, and that it is that, is in rules.go and its test.
 // It does not do IPv6, hairpin, DNS or DHCP.
 package main
 
@@ -27,52 +26,48 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := run(ctx, os.Args[1:], os.LookupEnv, os.Stdout, os.Stderr)
+	err := run(ctx, os.Args[1:])
 	stop()
-	os.Exit(code)
-}
-
-// run is the whole program; it returns the exit code.
-func run(ctx context.Context, args []string, env func(string) (string, bool), stdout, stderr io.Writer) int {
-	var err error
-	switch {
-	case slices.Contains(args, "-h") || slices.Contains(args, "--help"):
-		_, err = io.WriteString(stdout, help())
-	case slices.Equal(args, []string{"healthcheck"}):
-		err = healthcheck(ctx, stdout)
-	default:
-		var o options
-		if o, err = parse(args, env); err == nil {
-			err = route(ctx, o, func(format string, args ...any) {
-				fmt.Fprintf(stdout, "%s  %s\n", time.Now().Format("15:04:05.000"), fmt.Sprintf(format, args...))
-			})
-		}
-	}
 	if err == nil {
-		return 0
+		return
 	}
 	var f *fault
 	if !errors.As(err, &f) {
-		f = &fault{err: err, code: exitFailure}
+		f = &fault{err, "", 1}
 	}
-	fmt.Fprintf(stderr, "Error: %s\n", strings.ReplaceAll(err.Error(), "\n", "; "))
+	fmt.Fprintf(os.Stderr, "Error: %s\n", strings.ReplaceAll(err.Error(), "\n", "; "))
 	if f.try != "" {
-		fmt.Fprintf(stderr, "Try: %s\n", f.try)
+		fmt.Fprintf(os.Stderr, "Try: %s\n", f.try)
 	}
-	return f.code
+	os.Exit(f.code)
 }
 
-// route sets up the router and waits for the end of ctx, which is no error.
-func route(ctx context.Context, o options, say func(format string, args ...any)) error {
-	health, err := claim(ctx)
+func run(ctx context.Context, args []string) error {
+	switch {
+	case slices.Contains(args, "-h"), slices.Contains(args, "--help"):
+		_, err := io.WriteString(os.Stdout, help())
+		return err
+	case slices.Equal(args, []string{"healthcheck"}):
+		return healthcheck(ctx)
+	}
+	o, err := parse(args, os.Getenv)
 	if err != nil {
 		return err
 	}
-	defer health.Close()
+	return route(ctx, o)
+}
+
+// route sets up the router and waits for the end of ctx, which is no error.
+func route(ctx context.Context, o options) error {
+	one, err := claim()
+	if err != nil {
+		return err
+	}
+	defer one.Close()
 	if err := forwarding(); err != nil {
 		return err
 	}
-	inside, outside, err := await(ctx, o.lan)
+	inside, outside, err := await(ctx, o.lan.Addr())
 	if ctx.Err() != nil {
 		return nil
 	}
@@ -93,7 +88,11 @@ func route(ctx context.Context, o options, say func(format string, args ...any))
 		say("no UDP gets through, in or out")
 	}
 	say("routing")
-	answer(ctx, health)
-	say("stopped; what is in the kernel stays until this network namespace goes")
+	<-ctx.Done()
+	say("stopped; the rules stay until this network namespace goes")
 	return nil
+}
+
+func say(format string, args ...any) {
+	fmt.Printf("%s  %s\n", time.Now().Format("15:04:05.000"), fmt.Sprintf(format, args...))
 }

@@ -6,29 +6,23 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/pflag"
 )
 
-// Exit codes, as those of relayd and peer.
-const (
-	exitFailure = 1
-	exitUsage   = 2
-)
-
-// fault is an error with something to try.
+// fault is an error with something to try, and the exit code: 1 for a failure,
+// 2 for a wrong call.
 type fault struct {
-	err  error
+	error
 	try  string
 	code int
 }
 
-func (f *fault) Error() string { return f.err.Error() }
-func (f *fault) Unwrap() error { return f.err }
+func (f *fault) Unwrap() error { return f.error }
 
-// fail is a failure with something to try.
-func fail(err error, try string) error { return &fault{err, try, exitFailure} }
+func fail(err error, try string) error { return &fault{err, try, 1} }
 
 // options are what one can choose.
 type options struct {
@@ -37,93 +31,85 @@ type options struct {
 	blockUDP bool
 }
 
-// flags are the flags, and where their values go.
-func flags() (fs *pflag.FlagSet, nat, lan *string, blockUDP *bool) {
-	fs = pflag.NewFlagSet("router", pflag.ContinueOnError)
+// flags returns the flags, which write to o.
+func flags(o *options) *pflag.FlagSet {
+	fs := pflag.NewFlagSet("router", pflag.ContinueOnError)
 	fs.SortFlags = false
-	nat = fs.String("nat", string(portRestricted), "the `KIND` of NAT: port-restricted, address-restricted, full-cone or symmetric")
-	lan = fs.String("lan", "", "the `ADDRESS` to take on the LAN, like 192.168.81.1/24; the LAN's interface is the one in that network")
-	blockUDP = fs.Bool("block-udp", false, "let no UDP through, in or out, like the firewall of a company")
-	return fs, nat, lan, blockUDP
+	fs.Var(&lanFlag{&o.lan}, "lan", "the `ADDRESS` to take on the LAN, like 192.168.81.1/24: the LAN's interface is the one in that network")
+	o.nat = portRestricted
+	fs.Var(&o.nat, "nat", "the `KIND` of NAT: port-restricted, address-restricted, full-cone or symmetric")
+	fs.BoolFunc("block-udp", "let no UDP through, in or out, like the firewall of a company", func(s string) (err error) {
+		if o.blockUDP, err = strconv.ParseBool(s); err != nil {
+			return errors.New("want true or false")
+		}
+		return nil
+	})
+	return fs
 }
 
 func help() string {
-	fs, _, _, _ := flags()
 	return `The NAT router of a LAN, on a machine or container with two networks.
 
   router --lan ADDRESS/BITS [--nat KIND] [--block-udp]
-  router healthcheck              exit code 0 if one is routing here
+  router healthcheck              exit code 0 if one routes here
 
-` + fs.FlagUsages() + `
-Each can also be set in the environment: ROUTER_NAT, ROUTER_LAN, ROUTER_BLOCK_UDP.
+` + flags(new(options)).FlagUsages() + `
+Each can also be set in the environment: ROUTER_LAN, ROUTER_NAT, ROUTER_BLOCK_UDP.
 It needs the capability NET_ADMIN and the sysctl net.ipv4.ip_forward=1.
 `
 }
 
-// parse reads the flags and, for those that are not given, the environment. It
-// names all faults at once.
-func parse(args []string, env func(string) (string, bool)) (options, error) {
-	const try = "router --help"
-	fs, nat, lan, blockUDP := flags()
-	if err := fs.Parse(args); err != nil {
-		return options{}, &fault{plainly(err), try, exitUsage}
-	}
-	var errs []error
-	if fs.NArg() > 0 {
-		errs = append(errs, fmt.Errorf("unexpected argument %q", fs.Arg(0)))
+// parse reads the flags and, for those that are not given, the environment.
+func parse(args []string, env func(string) string) (options, error) {
+	var o options
+	fs := flags(&o)
+	err := fs.Parse(args)
+	if err == nil && fs.NArg() > 0 {
+		err = fmt.Errorf("unexpected argument %q", fs.Arg(0))
 	}
 	fs.VisitAll(func(f *pflag.Flag) {
 		name := "ROUTER_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
-		// Compose sets what has no value to nothing.
-		v, ok := env(name)
-		if !ok || v == "" || f.Changed {
-			return
-		}
-		if err := f.Value.Set(v); err != nil { // only a boolean's can fail
-			errs = append(errs, fmt.Errorf("%s is %q, want true or false", name, v))
+		// Set to nothing is not set: compose files do that.
+		if v := env(name); v != "" && !f.Changed && err == nil {
+			if bad := fs.Set(f.Name, v); bad != nil {
+				err = fmt.Errorf("environment variable %s: %w", name, bad)
+			}
 		}
 	})
-	o := options{nat: kind(*nat), blockUDP: *blockUDP}
-	if kinds[o.nat] == "" {
-		errs = append(errs, fmt.Errorf("%q is no kind of NAT", *nat))
+	if err == nil && !o.lan.IsValid() {
+		err = errors.New("the address on the LAN is missing (--lan)")
 	}
-	var err error
-	if o.lan, err = parseLAN(*lan); err != nil {
-		errs = append(errs, err)
-	}
-	if len(errs) > 0 {
-		return options{}, &fault{errors.Join(errs...), try, exitUsage}
+	if err != nil {
+		return options{}, &fault{err, "router --help", 2}
 	}
 	return o, nil
 }
 
-// plainly takes the names of Go's functions out of what pflag says.
-func plainly(err error) error {
-	text, _, cut := strings.Cut(err.Error(), ": strconv.")
-	if !cut {
-		return err
+func (k *kind) String() string { return string(*k) }
+func (*kind) Type() string     { return "kind" }
+
+// Set takes the name of a kind.
+func (k *kind) Set(s string) error {
+	if kinds[kind(s)] == "" {
+		return errors.New("want port-restricted, address-restricted, full-cone or symmetric")
 	}
-	return errors.New(text + ": want true or false")
+	*k = kind(s)
+	return nil
 }
 
-// parseLAN reads an address with its network's prefix length. It must be one
-// that a machine can have, with room for another machine.
-func parseLAN(s string) (netip.Prefix, error) {
-	if s == "" {
-		return netip.Prefix{}, errors.New("the address on the LAN (--lan) is missing")
-	}
+// lanFlag is an address that a machine on a LAN can have.
+type lanFlag struct{ *netip.Prefix }
+
+func (*lanFlag) String() string { return "" }
+func (*lanFlag) Type() string   { return "address" }
+
+// Set takes an address with the length of its network's prefix.
+func (l *lanFlag) Set(s string) error {
 	p, err := netip.ParsePrefix(s)
-	switch {
-	case err != nil:
-		return netip.Prefix{}, fmt.Errorf("--lan %q is no address with a prefix length, like 192.168.81.1/24", s)
-	case !p.Addr().Is4():
-		return netip.Prefix{}, fmt.Errorf("--lan %s is not IPv4, and there is no NAT for IPv6 here", s)
-	case p.Bits() < 8 || p.Bits() > 30:
-		return netip.Prefix{}, fmt.Errorf("--lan %s: a LAN's prefix has 8 to 30 bits", s)
-	case p.Addr() == p.Masked().Addr():
-		return netip.Prefix{}, fmt.Errorf("--lan %s is the network itself; want an address in it, like %s/%d", s, p.Addr().Next(), p.Bits())
-	case !p.Contains(p.Addr().Next()):
-		return netip.Prefix{}, fmt.Errorf("--lan %s is the network's broadcast address", s)
+	if err != nil || !p.Addr().Is4() || p.Bits() < 8 || p.Bits() > 30 ||
+		p.Addr() == p.Masked().Addr() || !p.Contains(p.Addr().Next()) {
+		return errors.New("want an IPv4 address of a machine, with its network's prefix length, like 192.168.81.1/24")
 	}
-	return p, nil
+	*l.Prefix = p
+	return nil
 }
