@@ -26,15 +26,13 @@ const (
 	valueRegister = unix.NFT_REG32_04
 )
 
-// Types of ICMP messages, RFC 792.
 const (
-	redirect    = 5
+	// echoRequest is the type of an ICMP message, RFC 792.
 	echoRequest = 8
+	// dstNAT is a bit of conntrack's status: the destination was changed
+	// (IPS_DST_NAT of linux/netfilter/nf_conntrack_common.h).
+	dstNAT = 1 << 5
 )
-
-// dstNAT is a bit of conntrack's status: the destination was changed
-// (IPS_DST_NAT of linux/netfilter/nf_conntrack_common.h).
-const dstNAT = 1 << 5
 
 var (
 	accept  = exprs{&expr.Verdict{Kind: expr.VerdictAccept}}
@@ -55,7 +53,7 @@ func to(dev string) exprs   { return equal(meta(expr.MetaKeyOIFNAME), name(dev))
 func protocol(p byte) exprs { return equal(l4proto, []byte{p}) }
 
 func icmp(kind byte) exprs {
-	return slices.Concat(protocol(unix.IPPROTO_ICMP), equal(payload(expr.PayloadBaseTransportHeader, 0, 1), []byte{kind}))
+	return append(protocol(unix.IPPROTO_ICMP), equal(payload(expr.PayloadBaseTransportHeader, 0, 1), []byte{kind})...)
 }
 
 // conntrack matches if one of the bits is set.

@@ -248,8 +248,10 @@ func (h home) fails(t *testing.T, what, sentence string, command ...string) {
 }
 
 // TestRedirect: a packet for nowhere, whose way leads back to the LAN because
-// the router's own gateway is there, as in Docker, gets its sender no redirect;
-// a ping gets it an answer.
+// the router's own gateway is there, as in Docker, gets its sender no redirect:
+// the kernel keeps back those about a flow whose source NAT has not seen yet, so
+// that the sysctl for it, which is read-only in a container, is not needed. A
+// ping gets an answer.
 func TestRedirect(t *testing.T) {
 	t.Parallel()
 	lab := natlab.New(t)

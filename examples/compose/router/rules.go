@@ -78,13 +78,6 @@ func install(o options, lan, wan string) error {
 	t.rule(forward, from(lan), to(wan), accept)
 	t.rule(forward, from(wan), answers, accept)
 
-	// Docker makes our address on the LAN the gateway of this container too.
-	// What is for nowhere would go back to the LAN by it, and though forward
-	// drops that, its sender would be told to take the direct way. The sysctl
-	// for it is read-only in a container.
-	output := t.chain("output", nftables.ChainHookOutput, nftables.ChainPolicyAccept)
-	t.rule(output, icmp(redirect), drop)
-
 	// By itself this is port-restricted: masquerade keeps the source port while
 	// it is free, and conntrack lets only answers in. Fully random, it picks a
 	// port for each destination.
