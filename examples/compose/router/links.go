@@ -103,19 +103,20 @@ func choose(all []link, at netip.Addr) (inside, outside link, err error) {
 	const two = "attach it to two networks, the LAN and the internet"
 	switch {
 	case len(all) == 0:
-		return link{}, link{}, fail(errors.New("no interface has an IPv4 address"), two)
+		err = fail(errors.New("no interface has an IPv4 address"), two)
 	case len(ins) == 0:
-		return link{}, link{}, fail(fmt.Errorf("no interface is in a network with %s; there is %s", at, names(all)),
-			"--lan with another address of the LAN's network, or attach it to that network")
+		err = fail(fmt.Errorf("no interface is in a network with %s; there is %s", at, names(all)),
+			"--lan with an address of the LAN's network, or attach it to that network")
 	case len(ins) > 1:
-		return link{}, link{}, fail(fmt.Errorf("which is the LAN? %s is in the networks of %s", at, names(ins)),
-			"networks that do not overlap")
+		err = fail(fmt.Errorf("which is the LAN? %s is in the networks of %s", at, names(ins)), "networks that do not overlap")
 	case len(outs) == 0:
-		return link{}, link{}, fail(fmt.Errorf("there is nothing to route to: %s is the only interface", ins[0]), two)
+		err = fail(fmt.Errorf("there is nothing to route to: %s is the only interface", ins[0]), two)
 	case len(outs) > 1:
-		return link{}, link{}, fail(fmt.Errorf("which is the internet? there is %s", names(outs)), two)
+		err = fail(fmt.Errorf("which is the internet? there is %s", names(outs)), two)
+	default:
+		return ins[0], outs[0], nil
 	}
-	return ins[0], outs[0], nil
+	return link{}, link{}, err
 }
 
 func names(links []link) string {

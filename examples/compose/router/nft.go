@@ -107,65 +107,48 @@ func load(first uint32, fields ...field) (e exprs) {
 	return e
 }
 
-// table is one that is being written, and the first fault.
+// update writes what was loaded to a map, and makes an old entry last again.
+func update(m *nftables.Set) exprs {
+	return exprs{&expr.Dynset{
+		SrcRegKey: keyRegister, SrcRegData: valueRegister, Operation: unix.NFT_DYNSET_OP_UPDATE, SetID: m.ID, SetName: m.Name,
+	}}
+}
+
+// lookup reads from a map; the rule ends if there is no such entry.
+func lookup(m *nftables.Set) exprs {
+	return exprs{&expr.Lookup{
+		SourceRegister: keyRegister, DestRegister: valueRegister, IsDestRegSet: true, SetID: m.ID, SetName: m.Name,
+	}}
+}
+
+// table is one that is being written.
 type table struct {
 	*nftables.Table
 	conn *nftables.Conn
-	err  error
 }
 
 // replace begins a table anew. Deleting one that is not there is an error,
 // hence the first of the two.
-func replace(conn *nftables.Conn, t nftables.Table) *table {
+func replace(conn *nftables.Conn, t nftables.Table) table {
 	conn.AddTable(&t)
 	conn.DelTable(&t)
-	return &table{Table: conn.AddTable(&t), conn: conn}
+	return table{conn.AddTable(&t), conn}
 }
 
-func (t *table) chain(name string, hook *nftables.ChainHook, policy nftables.ChainPolicy) *nftables.Chain {
+func (t table) chain(name string, hook *nftables.ChainHook, policy nftables.ChainPolicy) *nftables.Chain {
 	return t.chainAt(name, nftables.ChainTypeFilter, hook, *nftables.ChainPriorityFilter, policy)
 }
 
-func (t *table) nat(name string, hook *nftables.ChainHook, priority *nftables.ChainPriority) *nftables.Chain {
+func (t table) nat(name string, hook *nftables.ChainHook, priority *nftables.ChainPriority) *nftables.Chain {
 	return t.chainAt(name, nftables.ChainTypeNAT, hook, *priority, nftables.ChainPolicyAccept)
 }
 
-func (t *table) chainAt(name string, kind nftables.ChainType, hook *nftables.ChainHook, priority nftables.ChainPriority, policy nftables.ChainPolicy) *nftables.Chain {
+func (t table) chainAt(name string, kind nftables.ChainType, hook *nftables.ChainHook, priority nftables.ChainPriority, policy nftables.ChainPolicy) *nftables.Chain {
 	return t.conn.AddChain(&nftables.Chain{
 		Table: t.Table, Name: name, Type: kind, Hooknum: hook, Priority: &priority, Policy: &policy,
 	})
 }
 
-func (t *table) rule(c *nftables.Chain, parts ...exprs) {
+func (t table) rule(c *nftables.Chain, parts ...exprs) {
 	t.conn.AddRule(&nftables.Rule{Table: t.Table, Chain: c, Exprs: slices.Concat(parts...)})
-}
-
-// notes makes a map that packets write to, and that forgets.
-func (t *table) notes(key []nftables.SetDatatype, value ...nftables.SetDatatype) *cone {
-	s := &nftables.Set{
-		Table: t.Table, Name: "cone", IsMap: true, Concatenation: true, Dynamic: true,
-		KeyType: nftables.MustConcatSetType(key...), DataType: nftables.MustConcatSetType(value...),
-		HasTimeout: true, Timeout: forgotten, Size: notes,
-	}
-	if err := t.conn.AddSet(s, nil); err != nil && t.err == nil {
-		t.err = err
-	}
-	return (*cone)(s)
-}
-
-// cone is a map of notes.
-type cone nftables.Set
-
-// update writes a note, and makes an old one last again.
-func (c *cone) update() exprs {
-	return exprs{&expr.Dynset{
-		SrcRegKey: keyRegister, SrcRegData: valueRegister, Operation: unix.NFT_DYNSET_OP_UPDATE, SetID: c.ID, SetName: c.Name,
-	}}
-}
-
-// lookup reads one; the rule ends if there is none.
-func (c *cone) lookup() exprs {
-	return exprs{&expr.Lookup{
-		SourceRegister: keyRegister, DestRegister: valueRegister, IsDestRegSet: true, SetID: c.ID, SetName: c.Name,
-	}}
 }

@@ -35,9 +35,17 @@ type options struct {
 func flags(o *options) *pflag.FlagSet {
 	fs := pflag.NewFlagSet("router", pflag.ContinueOnError)
 	fs.SortFlags = false
-	fs.Var(&lanFlag{&o.lan}, "lan", "the `ADDRESS` to take on the LAN, like 192.168.81.1/24: the LAN's interface is the one in that network")
-	o.nat = portRestricted
-	fs.Var(&o.nat, "nat", "the `KIND` of NAT: port-restricted, address-restricted, full-cone or symmetric")
+	fs.Func("lan", "the `ADDRESS` to take on the LAN, like 192.168.81.1/24: the LAN's interface is the one in that network", func(s string) (err error) {
+		o.lan, err = parseLAN(s)
+		return err
+	})
+	fs.Func("nat", "the `KIND` of NAT: port-restricted (the default), address-restricted, full-cone or symmetric", func(s string) error {
+		o.nat = kind(s)
+		if kinds[o.nat] == "" {
+			return errors.New("want port-restricted, address-restricted, full-cone or symmetric")
+		}
+		return nil
+	})
 	fs.BoolFunc("block-udp", "let no UDP through, in or out, like the firewall of a company", func(s string) (err error) {
 		if o.blockUDP, err = strconv.ParseBool(s); err != nil {
 			return errors.New("want true or false")
@@ -61,7 +69,7 @@ It needs the capability NET_ADMIN and the sysctl net.ipv4.ip_forward=1.
 
 // parse reads the flags and, for those that are not given, the environment.
 func parse(args []string, env func(string) string) (options, error) {
-	var o options
+	o := options{nat: portRestricted}
 	fs := flags(&o)
 	err := fs.Parse(args)
 	if err == nil && fs.NArg() > 0 {
@@ -85,31 +93,13 @@ func parse(args []string, env func(string) string) (options, error) {
 	return o, nil
 }
 
-func (k *kind) String() string { return string(*k) }
-func (*kind) Type() string     { return "kind" }
-
-// Set takes the name of a kind.
-func (k *kind) Set(s string) error {
-	if kinds[kind(s)] == "" {
-		return errors.New("want port-restricted, address-restricted, full-cone or symmetric")
-	}
-	*k = kind(s)
-	return nil
-}
-
-// lanFlag is an address that a machine on a LAN can have.
-type lanFlag struct{ *netip.Prefix }
-
-func (*lanFlag) String() string { return "" }
-func (*lanFlag) Type() string   { return "address" }
-
-// Set takes an address with the length of its network's prefix.
-func (l *lanFlag) Set(s string) error {
+// parseLAN reads an address with the length of its network's prefix. A machine
+// must be able to have it, and there must be room for another.
+func parseLAN(s string) (netip.Prefix, error) {
 	p, err := netip.ParsePrefix(s)
 	if err != nil || !p.Addr().Is4() || p.Bits() < 8 || p.Bits() > 30 ||
 		p.Addr() == p.Masked().Addr() || !p.Contains(p.Addr().Next()) {
-		return errors.New("want an IPv4 address of a machine, with its network's prefix length, like 192.168.81.1/24")
+		return netip.Prefix{}, errors.New("want an IPv4 address of a machine, with its network's prefix length, like 192.168.81.1/24")
 	}
-	*l.Prefix = p
-	return nil
+	return p, nil
 }

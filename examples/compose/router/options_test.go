@@ -74,8 +74,8 @@ func FuzzLAN(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		var p netip.Prefix
-		if (&lanFlag{&p}).Set(s) != nil {
+		p, err := parseLAN(s)
+		if err != nil {
 			return
 		}
 		if a := p.Addr(); !a.Is4() || !p.Contains(a.Next()) || !p.Contains(a.Prev()) {

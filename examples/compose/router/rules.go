@@ -84,17 +84,10 @@ func install(o options, lan, wan string) error {
 	postrouting := t.nat("postrouting", nftables.ChainHookPostrouting, nftables.ChainPriorityNATSource)
 	t.rule(postrouting, to(wan), exprs{&expr.Masq{FullyRandom: o.nat == symmetric}})
 
-	switch o.nat {
-	case fullCone:
-		t.cone(forward, wan)
-	case addressRestricted:
-		// The address that was sent to is part of the note.
-		t.cone(forward, wan, peer{
-			leaving: destination, coming: source, is: nftables.TypeIPAddr,
-		})
-	}
-	if t.err != nil {
-		return t.err
+	if o.nat == fullCone || o.nat == addressRestricted {
+		if err := t.cone(forward, wan, o.nat == addressRestricted); err != nil {
+			return err
+		}
 	}
 	return refused(conn.Flush())
 }
@@ -111,28 +104,31 @@ func refused(err error) error {
 		"a kernel with nf_tables and NAT: modprobe nf_tables nft_chain_nat nft_masq nft_ct, on the machine itself")
 }
 
-// peer is what a cone's note holds about the other side.
-type peer struct {
-	leaving, coming field
-	is              nftables.SetDatatype
-}
-
 // cone lets more in than answers. Whatever leaves makes a note where its port
 // leads; whatever comes in for a port goes where the note says. Masquerade has
-// kept the port, unless two machines of the LAN use the same.
-func (t *table) cone(forward *nftables.Chain, wan string, who ...peer) {
+// kept the port, unless two machines of the LAN use the same. A note can hold
+// the address that was sent to as well; then only that one gets in.
+func (t table) cone(forward *nftables.Chain, wan string, restricted bool) error {
 	leaving, coming := []field{l4proto, sourcePort}, []field{l4proto, destinationPort}
 	key := []nftables.SetDatatype{nftables.TypeInetProto, nftables.TypeInetService}
-	for _, p := range who {
-		leaving, coming, key = append(leaving, p.leaving), append(coming, p.coming), append(key, p.is)
+	if restricted {
+		leaving, coming, key = append(leaving, destination), append(coming, source), append(key, nftables.TypeIPAddr)
 	}
-	m := t.notes(key, nftables.TypeIPAddr, nftables.TypeInetService)
-
+	cone := &nftables.Set{
+		Table: t.Table, Name: "cone", IsMap: true, Concatenation: true, Dynamic: true,
+		KeyType:    nftables.MustConcatSetType(key...),
+		DataType:   nftables.MustConcatSetType(nftables.TypeIPAddr, nftables.TypeInetService),
+		HasTimeout: true, Timeout: forgotten, Size: notes,
+	}
+	if err := t.conn.AddSet(cone, nil); err != nil {
+		return err
+	}
 	learn := t.chainAt("learn", nftables.ChainTypeFilter, nftables.ChainHookPostrouting, beforeNAT, nftables.ChainPolicyAccept)
 	for _, p := range []byte{unix.IPPROTO_TCP, unix.IPPROTO_UDP} {
-		t.rule(learn, to(wan), protocol(p), load(keyRegister, leaving...), load(valueRegister, source, sourcePort), m.update())
+		t.rule(learn, to(wan), protocol(p), load(keyRegister, leaving...), load(valueRegister, source, sourcePort), update(cone))
 	}
 	prerouting := t.nat("prerouting", nftables.ChainHookPrerouting, nftables.ChainPriorityNATDest)
-	t.rule(prerouting, from(wan), load(keyRegister, coming...), m.lookup(), dnat)
+	t.rule(prerouting, from(wan), load(keyRegister, coming...), lookup(cone), dnat)
 	t.rule(forward, from(wan), wasDNAT, accept)
+	return nil
 }
