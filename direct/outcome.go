@@ -106,8 +106,12 @@ func explain(o Outcome, ours, theirs NAT) string {
 		return "the peer's NAT uses another port for every destination, and none of those that we guessed was right"
 	case ours.UDPBlocked && theirs.UDPBlocked:
 		return "UDP is blocked on both sides, and TCP did not get through either"
+	case ours.UDPBlocked && ours.TCPMapping.unpredictable():
+		return "UDP is blocked here, and over TCP our NAT uses another port for every destination"
 	case ours.UDPBlocked:
 		return "UDP is blocked here, and TCP did not get through"
+	case theirs.UDPBlocked && theirs.TCPMapping.unpredictable():
+		return "UDP is blocked over there, and over TCP the peer's NAT uses another port for every destination"
 	case theirs.UDPBlocked:
 		return "UDP is blocked over there, and TCP did not get through"
 	case ours.UDPMapping.unpredictable():

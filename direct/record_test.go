@@ -111,7 +111,9 @@ func TestExplain(t *testing.T) {
 		{TimedOut, hard, hard, "both NATs"},
 		{MissedPorts, hard, easy, "our NAT uses another port"},
 		{MissedPorts, easy, hard, "the peer's NAT uses another port"},
-		{TimedOut, NAT{UDPBlocked: true}, easy, "UDP is blocked here"},
+		{TimedOut, NAT{UDPBlocked: true}, easy, "UDP is blocked here, and TCP did not"},
+		{TimedOut, NAT{UDPBlocked: true, TCPMapping: AddressAndPortDependent}, easy, "UDP is blocked here, and over TCP our NAT"},
+		{TimedOut, easy, NAT{UDPBlocked: true, TCPMapping: AddressAndPortDependent}, "over TCP the peer's NAT"},
 		{TimedOut, easy, easy, "nothing came back"},
 		{Unsupported, easy, easy, "does not speak DCUtR"},
 	} {
