@@ -11,6 +11,7 @@ import (
 	"os"
 
 	"github.com/spf13/cobra"
+	_ "golang.org/x/crypto/x509roots/fallback" // for images from scratch, which have no CA certificates
 
 	"github.com/causeway-p2p/causeway/internal/cli"
 	"github.com/causeway-p2p/causeway/node"

@@ -15,7 +15,8 @@ import (
 
 // Settings lets every flag of a command also be set by the environment
 // (PREFIX_FLAG_NAME) and by a TOML file (flag-name = value), in this order:
-// flag, environment, file, default.
+// flag, environment, file, default. Lists have commas or blanks between their
+// parts in the environment.
 type Settings struct {
 	prefix string
 	file   string
@@ -66,7 +67,8 @@ func (s *Settings) Apply(cmd *cobra.Command) error {
 		if f.Changed || slices.Contains(notSettings, f.Name) {
 			return
 		}
-		if v, ok := os.LookupEnv(s.envName(f.Name)); ok {
+		// An empty one is what docker compose makes of ${NOT_SET}.
+		if v := os.Getenv(s.envName(f.Name)); v != "" {
 			if err := setAll(f, splitList(f, v)); err != nil {
 				errs = append(errs, fmt.Errorf("environment variable %s: %w", s.envName(f.Name), err))
 			}
@@ -188,9 +190,10 @@ func (s *Settings) known(root *cobra.Command, name string) bool {
 	if slices.Contains(notSettings, name) {
 		return false
 	}
-	found := root.PersistentFlags().Lookup(name) != nil || root.Flags().Lookup(name) != nil
-	for _, c := range root.Commands() {
-		found = found || c.Flags().Lookup(name) != nil || c.PersistentFlags().Lookup(name) != nil
-	}
-	return found
+	return has(root, name)
+}
+
+func has(cmd *cobra.Command, flag string) bool {
+	return cmd.PersistentFlags().Lookup(flag) != nil || cmd.Flags().Lookup(flag) != nil ||
+		slices.ContainsFunc(cmd.Commands(), func(c *cobra.Command) bool { return has(c, flag) })
 }
