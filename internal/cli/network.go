@@ -199,7 +199,13 @@ func (f *NodeFlags) dataDirError(err error) error {
 	if errors.As(err, &pe) {
 		err = pe.Err
 	}
-	return Fail(fmt.Errorf("cannot write to data directory %s: %w", f.DataDir, err), "--data-dir with a directory that you own")
+	fault := fmt.Errorf("cannot write to data directory %s: %w", f.DataDir, err)
+	const try = "--data-dir with a directory that you own"
+	if _, statErr := os.Stat(f.DataDir); statErr == nil && errors.Is(err, fs.ErrPermission) {
+		// In a container it is a directory of the host's, mostly, and root's.
+		return Fail(fault, "chown -R %d on it (a bind mount: on the host), or a named volume for a container; else %s", os.Getuid(), try)
+	}
+	return Fail(fault, try)
 }
 
 const socketName = "control.sock"
