@@ -10,7 +10,7 @@ TAGS    ?= $(VERSION) latest
 STATIC  ?= ./cmd/...
 PROTOS   = $(shell find . -name '*.proto')
 
-.PHONY: help build static images compose-images compose-demo compose-down compose-test test race natlab interop lint fmt generate generated tidy vuln bench demo check fuzz soak bench-relay bench-nat
+.PHONY: help build static images compose-images compose-demo compose-down compose-test test race natlab interop lint fmt generate generated tidy vuln bench demo manifests check fuzz soak bench-relay bench-nat
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -92,6 +92,9 @@ bench-nat: ## direct paths through every pair of NATs, stock's nodes and ours, k
 
 demo: ## the story in one process
 	$(GO) run ./examples/quickstart
+
+manifests: ## the Kubernetes manifests against the API's schema, and what a relay needs
+	cd deploy/kubernetes/check && $(GO) test ./...
 
 fuzz: ## every fuzz test for 20 seconds
 	@for p in $$($(GO) list ./...); do \
