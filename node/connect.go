@@ -169,7 +169,7 @@ func pause(ctx context.Context, d time.Duration) {
 // new. After a failed attempt, known addresses are forgotten first: they may
 // be the reason for it.
 func (n *Node) reach(ctx context.Context, p peer.ID, attempt int) (conn network.Conn, fresh bool, err error) {
-	if conn = bestConn(n.host.Network(), p); conn != nil {
+	if conn = n.bestConn(p); conn != nil {
 		return conn, false, nil
 	}
 	n.clearDialBackoff(p)
@@ -194,9 +194,11 @@ func (n *Node) reach(ctx context.Context, p peer.ID, attempt int) (conn network.
 // bestConn is the connection to use out of several: a direct one, an
 // unlimited one, and the newest of these, since a silent one may have been
 // the reason for it.
-func bestConn(nw network.Network, p peer.ID) network.Conn {
+func bestConn(nw network.Network, p peer.ID) network.Conn { return bestOf(nw.ConnsToPeer(p)) }
+
+func bestOf(conns []network.Conn) network.Conn {
 	var best network.Conn
-	for _, c := range nw.ConnsToPeer(p) {
+	for _, c := range conns {
 		if !c.IsClosed() && (best == nil || better(c, best)) {
 			best = c
 		}

@@ -90,10 +90,11 @@ func (n *Node) circuitsEnded(from peer.ID, list []notice.Circuit) {
 		if !known {
 			continue
 		}
-		direct := ended.upgraded || pathTo(n.host.Network(), c.Peer).Direct()
+		path := pathTo(n.host.Network(), c.Peer)
+		replaced := ended.upgraded || path.Direct() || path.Relayed() && path.Relay != from && n.farewells.from(from)
 		n.events.emit(CircuitEnded{
 			At: now(), Relay: from, Peer: c.Peer, Reason: c.Reason, Sent: c.Sent, Received: c.Received, Lasted: c.Lasted,
-			Upgraded: c.Reason == string(relay.PeerGone) && direct,
+			Upgraded: c.Reason == string(relay.PeerGone) && replaced,
 		})
 	}
 }

@@ -166,7 +166,8 @@ type (
 		Sent     int64         `json:"bytes_sent"`
 		Received int64         `json:"bytes_received"`
 		Lasted   time.Duration `json:"lasted_ns"`
-		// Upgraded: it was let go because a direct path had taken its place.
+		// Upgraded: it was let go because a direct path had taken its place, or
+		// one over another relay as its own was leaving.
 		Upgraded bool `json:"upgraded,omitempty"`
 	}
 	// RelayService: this node began or ceased to serve as a relay.

@@ -73,6 +73,7 @@ type Node struct {
 	history      *autorelay.History
 	usage        *usage.Store // nil if relay.Off
 	recent       recent
+	farewells    *farewells
 	portal       portal
 	stopNotices  func()
 	stopRecent   func()
@@ -162,6 +163,7 @@ func (n *Node) Start(ctx context.Context) error {
 	part("advertiser", n.advertiser.run)
 	part("verifier", n.verifier.run)
 	part("paths", n.watchPaths)
+	part("moves", n.moveAway)
 	if n.mapper != nil {
 		part("port mapping", n.mapper.Run)
 	}
@@ -245,6 +247,7 @@ func (n *Node) build() (err error) {
 	}
 	n.recent.end = make(map[hop]circuitsOf)
 	n.stopRecent = n.recent.watch(n.host.Network())
+	n.farewells = newFarewells()
 	n.stopNotices = notice.Receive(n.host, n.relayNotice)
 	if n.cfg.Relay != relay.Off {
 		file := ""
@@ -419,8 +422,11 @@ func (n *Node) relayEvent(e autorelay.Event) {
 }
 
 // relayNotice takes what a relay tells us. Whether it is one of ours is for
-// autorelay to know.
+// autorelay to know, and whether we have circuits over it for the mover.
 func (n *Node) relayNotice(from peer.ID, m notice.Notice) {
+	if m.Draining != nil {
+		n.farewells.say(from, m.Draining.Within)
+	}
 	switch {
 	case m.Ended != nil:
 		n.circuitsEnded(from, m.Ended.Circuits)

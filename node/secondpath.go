@@ -38,8 +38,8 @@ func overPaths[T any](ctx context.Context, n *Node, conn network.Conn, fresh boo
 			if o.err == nil {
 				discard(o.value)
 			}
-			if o.conn != nil && o.conn != conn && PathOf(o.conn).Relayed() {
-				o.conn.Close() // one circuit is enough
+			if o.conn != nil && o.conn != conn && PathOf(o.conn).Relayed() && n.farewells.stays(conn) {
+				o.conn.Close() // one circuit is enough, if it stays
 			}
 		}
 	}()
