@@ -28,10 +28,10 @@ func (r *Relay) Drain(ctx context.Context, deadline time.Duration, siblings []pe
 
 // DrainFor stops taking new reservations and new circuits. Those that run go on
 // until the deadline and are ended then; if it is 0, until Run ends. Peers with
-// a reservation are told this, and the siblings to go to instead: it returns
-// when they know, after 2 seconds at most. Then the hop protocol is withdrawn,
-// which those see who take no notices. Only the first call counts; the others
-// wait for it.
+// a reservation or a circuit are told this, and the siblings to go to instead: it
+// returns when they know, after 2 seconds at most. Then the hop protocol is
+// withdrawn, which those see who take no notices. Only the first call counts; the
+// others wait for it.
 func (r *Relay) DrainFor(deadline time.Duration, siblings []peer.AddrInfo) {
 	r.draining.Store(true)
 	r.stop.Do(func() {

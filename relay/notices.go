@@ -19,7 +19,7 @@ const (
 	// tellEach bounds one of them; several round trips on a bad path.
 	tellEach = time.Second
 	// drainWorkers is how many are under way at once. With the default limit
-	// of 1024 reservations everybody is told, even if all but one hang.
+	// of 1024 reservations all who hold one are told, even if all but one hang.
 	drainWorkers = 512
 
 	// loadInterval and loadPeers bound what a full relay sends: 8 notices a
@@ -33,13 +33,12 @@ const (
 	loadAgain = 30 * time.Second
 )
 
-// tellDraining returns when all who hold a reservation know, or it took too
-// long.
+// tellDraining returns when all who rely on us know, or it took too long.
 func (r *Relay) tellDraining(deadline time.Duration, siblings []peer.AddrInfo) {
 	ctx, cancel := context.WithTimeout(context.Background(), drainNotices)
 	defer cancel()
 	var to []peer.ID
-	for _, p := range r.table.holders() {
+	for _, p := range r.relying() {
 		if notice.Speaks(r.cfg.Host, p) {
 			to = append(to, p)
 		}
@@ -52,6 +51,25 @@ func (r *Relay) tellDraining(deadline time.Duration, siblings []peer.AddrInfo) {
 		Draining: &notice.Draining{Within: deadline, Siblings: siblings},
 	})
 	log.Info("peers told that the relay drains", "peers", len(to), "told", told, "dur", time.Since(began))
+}
+
+// relying lists those who hold a reservation, and after them those who have
+// circuits without holding one: they can open others elsewhere meanwhile.
+func (r *Relay) relying() []peer.ID {
+	list := r.table.holders()
+	known := make(map[peer.ID]bool, len(list))
+	for _, p := range list {
+		known[p] = true
+	}
+	for _, c := range r.table.circuitsOf("") {
+		for _, p := range []peer.ID{c.src, c.dst} {
+			if !known[p] {
+				known[p] = true
+				list = append(list, p)
+			}
+		}
+	}
+	return list
 }
 
 // tell sends n to all, and returns how many have read it.
