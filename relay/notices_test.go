@@ -135,6 +135,42 @@ func TestDrainTellsThoseWhoHold(t *testing.T) {
 	})
 }
 
+// TestDrainTellsBothEnds of circuits, once each: who has opened one need not hold
+// a reservation, and may have opened several.
+func TestDrainTellsBothEnds(t *testing.T) {
+	simulate(t, func(t *testing.T, n *testnet.Net) {
+		r := run(t, start(t, n.Host("relay")), Config{Mode: On})
+		var e ears
+		dst, src := r.peers(t, n, "")
+		other, done := r.peers(t, n, "other")
+		for _, h := range []host.Host{dst, src, other, done} {
+			e.on(t, h)
+		}
+		r.mustReserve(t, dst, other)
+		for _, c := range [][2]host.Host{{src, dst}, {src, other}, {done, dst}} {
+			if err := r.dial(t, c[0], c[1]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		done.Network().ClosePeer(dst.ID()) // it has no circuit any more
+		time.Sleep(time.Second)
+		r.DrainFor(5*time.Minute, nil)
+		time.Sleep(time.Minute)
+		for name, x := range map[string]struct {
+			host host.Host
+			want int
+		}{"destination": {dst, 1}, "other destination": {other, 1}, "source": {src, 1}, "source before": {done, 0}} {
+			heard := slices.DeleteFunc(e.of(x.host), func(h heard) bool { return h.Draining == nil })
+			if len(heard) != x.want {
+				t.Errorf("the %s heard %d times that the relay drains, want %d", name, len(heard), x.want)
+			}
+		}
+		if err := echoes(t, src, dst, 1000); err != nil {
+			t.Errorf("a circuit after that: %v", err)
+		}
+	})
+}
+
 // TestDrainWithPeersThatHang: they hold up neither the others nor the relay
 // for long.
 func TestDrainWithPeersThatHang(t *testing.T) {
