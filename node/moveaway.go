@@ -38,7 +38,8 @@ const (
 	// trips, so that hundreds of peers have moved in the 10 s that a relay gives
 	// them by default.
 	maxMoves = 8
-	// maxMoveTries bounds the dials for one peer: seven pauses are some minutes.
+	// maxMoveTries bounds the dials for one peer: the pauses are a minute and a
+	// half at most.
 	maxMoveTries = 8
 	// joinTime is for circuits that the relay let through just before it said
 	// that it leaves: the CONNECT and the handshakes, on a bad path.
@@ -55,6 +56,9 @@ const (
 	// moveIdle how long nothing may have: a stream may be on its way.
 	moveLook = 500 * time.Millisecond
 	moveIdle = 500 * time.Millisecond
+	// otherIdle is moveIdle for the end that did not open the circuit, so that
+	// only one asks whether all has arrived.
+	otherIdle = 4 * moveIdle
 )
 
 // farewells are the relays that say they leave.
@@ -281,9 +285,27 @@ func (m *mover) letGo(over []network.Conn, e *farEnd, now time.Time) {
 			delete(e.idle, c)
 		case !idle:
 			e.idle[c] = now
-		case now.Sub(since) >= moveIdle:
-			m.work.Go(func() { c.Close() }) // which may take a while if the relay has gone
+		case now.Sub(since) >= idleFor(c):
+			e.idle[c] = now // or asked again after as long
+			m.work.Go(func() { m.closeEmpty(c) })
 		}
+	}
+}
+
+func idleFor(c network.Conn) time.Duration {
+	if c.Stat().Direction == network.DirOutbound {
+		return moveIdle
+	}
+	return otherIdle
+}
+
+// closeEmpty closes a circuit if all has arrived that was sent over it: a stream
+// that is closed here may have bytes on their way, for long where the relay
+// limits the rate. What comes back was sent after them.
+func (m *mover) closeEmpty(c network.Conn) {
+	silent := isSilent(m.ctx, pinned{m.host, c}, c.RemotePeer(), openTimeout)
+	if !silent && m.ctx.Err() == nil && !m.busy(c) {
+		c.Close()
 	}
 }
 

@@ -203,6 +203,63 @@ func TestMoveAwayKeepsStreams(t *testing.T) {
 	})
 }
 
+// TestMoveAwayKeepsTheTail: a stream is closed long before its bytes are through
+// the relay, which limits their rate.
+func TestMoveAwayKeepsTheTail(t *testing.T) {
+	simulateAt(t, oneWay, func(t *testing.T, w *world) {
+		w.bootstrap()
+		limits := relay.Limits{Rate: 20_000, Burst: 20_000}
+		slow := w.on(w.net.Host("slow relay"), Config{Server: true, Relay: relay.On, Relays: -1, RelayLimits: limits})
+		a := w.behind("A", testnet.Symmetric(), Config{NoHolePunching: true})
+		await(t, a, "A to advertise", func(e AddrsChanged) bool { return e.Circuits >= 1 })
+		c := w.behind("C", testnet.Symmetric(), Config{NoHolePunching: true})
+		w.relays(1)
+		await(t, a, "A to advertise two relays", func(e AddrsChanged) bool { return e.Circuits >= 2 })
+		l, err := a.Listen("sink")
+		if err != nil {
+			t.Fatal(err)
+		}
+		type result struct {
+			got int64
+			err error
+		}
+		sunk := make(chan result, 1)
+		go func() {
+			s, err := l.Accept()
+			if err != nil {
+				sunk <- result{0, err}
+				return
+			}
+			defer s.Close()
+			got, err := io.Copy(io.Discard, s)
+			sunk <- result{got, err}
+		}()
+		c.Host().Peerstore().AddAddr(a.ID(), circuitAt(slow.Host()), time.Hour)
+		s, err := c.Dial(timeout(t), a.ID(), "sink")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if path := PathOf(s.Conn()); path.Relay != slow.ID() {
+			t.Fatalf("the stream is %s, want it over the slow relay", path)
+		}
+		const size = 200_000
+		if _, err := s.Write(make([]byte, size)); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		took := drained(t, slow, time.Minute)
+		if got := <-sunk; got.err != nil || got.got != size {
+			t.Errorf("%d bytes came and %v, want %d and the end", got.got, got.err, size)
+		}
+		t.Logf("drained after %v", took)
+		if took < 5*time.Second || took > 20*time.Second {
+			t.Errorf("drained after %v, want it soon after the bytes came", took)
+		}
+	})
+}
+
 // TestMoveAwayByTheOtherEnd: the caller is not told, as a stock one is not.
 func TestMoveAwayByTheOtherEnd(t *testing.T) {
 	simulateAt(t, oneWay, func(t *testing.T, w *world) {
