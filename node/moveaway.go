@@ -14,11 +14,10 @@ import (
 
 // What becomes of our circuits over a relay that says it leaves:
 //
-//	told ─▶ another path to the peer? ── no ──▶ dial one beside the circuit
-//	                  │ ▲                          │ stands   │ fails: again later
-//	                 yes └─────────────────────────┘          ▼
-//	                  ▼                               the circuit stays to its end
-//	new streams go there; the circuit is let go once nothing has run on it for a moment
+//	told ──▶ is there another path to the peer?
+//	           no  ──▶ one is dialled beside the circuit; if that fails, again later
+//	           yes ──▶ what is new goes there; when nothing runs on the circuit, and
+//	                   all has arrived that was sent over it, it is let go
 //
 // Both ends are told. Whoever opened the circuit dials at once, the other only
 // if that has led to nothing: its peer may be stock, or cannot dial.
@@ -60,74 +59,6 @@ const (
 	// only one asks whether all has arrived.
 	otherIdle = 4 * moveIdle
 )
-
-// farewells are the relays that say they leave.
-type farewells struct {
-	said chan farewell // to the mover
-
-	mu   sync.Mutex // guards the field below
-	left map[peer.ID]bool
-}
-
-type farewell struct {
-	relay  peer.ID
-	within time.Duration
-}
-
-func newFarewells() *farewells {
-	return &farewells{said: make(chan farewell, maxLeaving), left: make(map[peer.ID]bool)}
-}
-
-// say takes in that a relay leaves. It never blocks: of very many at once, some
-// are not heard.
-func (f *farewells) say(relay peer.ID, within time.Duration) {
-	select {
-	case f.said <- farewell{relay, within}:
-	default:
-	}
-}
-
-// set notes that a relay leaves, or that this is long ago.
-func (f *farewells) set(relay peer.ID, leaves bool) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if leaves {
-		f.left[relay] = true
-	} else {
-		delete(f.left, relay)
-	}
-}
-
-// from reports whether a relay leaves, or said a moment ago that it would.
-func (f *farewells) from(relay peer.ID) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.left[relay]
-}
-
-// none reports whether no relay leaves.
-func (f *farewells) none() bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return len(f.left) == 0
-}
-
-// stays reports whether a connection is open and not over a relay that leaves.
-func (f *farewells) stays(c network.Conn) bool { return !c.IsClosed() && !f.from(PathOf(c).Relay) }
-
-// bestConn is the connection to use out of several: the best one, but rather not
-// over a relay that leaves.
-func (n *Node) bestConn(p peer.ID) network.Conn {
-	conns := n.host.Network().ConnsToPeer(p)
-	if n.farewells.none() {
-		return bestOf(conns)
-	}
-	staying := slices.DeleteFunc(slices.Clone(conns), func(c network.Conn) bool { return !n.farewells.stays(c) })
-	if c := bestOf(staying); c != nil {
-		return c
-	}
-	return bestOf(conns)
-}
 
 // mover is the state of moveAway, which alone touches it.
 type mover struct {
