@@ -132,15 +132,23 @@ func explain(what string, err error, said string) error {
 			return cli.Fail(errors.New(expand(c.means)), "%s", expand(c.try))
 		}
 	}
-	if line := lastLine(said); line != "" {
+	if line := complaint(said); line != "" {
 		return fmt.Errorf("%s: %s", what, line)
 	}
 	return fmt.Errorf("%s: %w", what, err)
 }
 
-// lastLine is the last one that says something: programs tell what went wrong
-// at the end.
-func lastLine(s string) string {
-	lines := strings.Split(strings.TrimSpace(s), "\n")
-	return strings.TrimSpace(lines[len(lines)-1])
+// complaint is the line that tells what went wrong: the one that says so, or
+// the last.
+func complaint(said string) (line string) {
+	for l := range strings.Lines(said) {
+		if l = strings.TrimSpace(l); l == "" {
+			continue
+		}
+		if text, ok := strings.CutPrefix(l, "Error: "); ok {
+			return text
+		}
+		line = l
+	}
+	return line
 }

@@ -41,6 +41,7 @@ func TestExplain(t *testing.T) {
 			"a port of this machine that the demo wants is taken",
 		},
 		{"disk", "write /data/x: no space left on device", "the disk of the Docker engine is full"},
+		{"a program of ours", "listening\nError: peer 12D3 cannot be reached\nTry: later\n", "docker up: peer 12D3 cannot be reached"},
 		{"something else", "first line\nError response from daemon: strange things\n", "docker up: Error response from daemon: strange things"},
 		{"nothing", "", "docker up: exit status 1"},
 	} {

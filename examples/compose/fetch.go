@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -34,13 +35,13 @@ func fetch(ctx context.Context, from *actor, at peer.ID, path string) (*page, er
 		return nil, err
 	}
 	resp, err := http.ReadResponse(bufio.NewReader(out), nil)
+	if err == nil && resp.StatusCode != http.StatusOK {
+		err = errors.New(resp.Status)
+	}
 	if err != nil {
-		return nil, errors.Join(p.ended(), fmt.Errorf("%s fetches %s: %w", from.name, path, err))
+		return nil, fmt.Errorf("%s fetches %s: %w", from.name, path, cmp.Or(p.ended(), err))
 	}
 	p.body = resp.Body
-	if resp.StatusCode != http.StatusOK {
-		return nil, errors.Join(p.ended(), fmt.Errorf("%s fetches %s: %s", from.name, path, resp.Status))
-	}
 	return p, nil
 }
 

@@ -40,11 +40,10 @@ func newRoot() *cobra.Command {
 		Args:  cli.Args(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx := cmd.Context()
-			d, err := findDocker(ctx)
+			st, err := newStage(ctx)
 			if err != nil {
 				return err
 			}
-			st := newStage(d)
 			return errors.Join(st.down(ctx), st.removeImages(ctx))
 		},
 	})
@@ -57,11 +56,10 @@ const downTime = 2 * time.Minute
 // run sets up the stage, tells the story, and takes the stage down unless it is
 // to be kept.
 func run(ctx context.Context, out *teller, keep bool) error {
-	d, err := findDocker(ctx)
+	st, err := newStage(ctx)
 	if err != nil {
 		return err
 	}
-	st := newStage(d)
 	if err := st.prepare(ctx, out); err != nil {
 		if ctx.Err() != nil {
 			return end(ctx, st, out, err)

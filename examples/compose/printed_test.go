@@ -2,10 +2,7 @@ package main
 
 import (
 	"bytes"
-	"strings"
 	"sync"
-	"testing"
-	"time"
 )
 
 // printed is what a program prints, while it prints.
@@ -31,21 +28,9 @@ func (o *printed) String() string {
 	return o.text.String()
 }
 
-// waitFor waits until a text has been printed.
-func (o *printed) waitFor(t *testing.T, text string) {
-	t.Helper()
-	timeout := time.After(5 * time.Minute)
-	for {
-		o.mu.Lock()
-		more := o.more
-		o.mu.Unlock()
-		if strings.Contains(o.String(), text) {
-			return
-		}
-		select {
-		case <-more:
-		case <-timeout:
-			t.Fatalf("it did not say %q, but:\n%s", text, o)
-		}
-	}
+// grown is closed when there is more than when it was called.
+func (o *printed) grown() <-chan struct{} {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.more
 }

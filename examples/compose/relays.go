@@ -43,7 +43,7 @@ func (s *story) killRelay(ctx context.Context) error {
 		return fmt.Errorf("%s reaches A %s, which should not be possible", s.c.name, again.Path)
 	}
 	went := s.ctoa.during(killed, again.at)
-	s.sayAt(again.at, s.c.name, "reaches A %s; nothing was heard for %s", again.Path, millis(went.silence))
+	s.recall(again.at, s.c.name, "reaches A %s; nothing was heard for %s", again.Path, millis(went.silence))
 	for _, p := range []*actor{s.a, s.c} {
 		if !slices.Contains(s.advertised(p, killed), r.name) {
 			continue // it holds others
@@ -57,8 +57,35 @@ func (s *story) killRelay(ctx context.Context) error {
 		}
 		s.recall(living.When(), p.name, "advertises %s, %s after the kill", strings.Join(s.relaysIn(living.Addrs), " and "), millis(living.When().Sub(killed)))
 	}
+	if err := s.asksRendezvous(ctx, s.a, r, killed); err != nil {
+		return err
+	}
 	s.note(r.name+" is killed: C reaches A again", again.at.Sub(killed), "%s; nobody was restarted", again.Path)
 	s.dead = r
+	return nil
+}
+
+// asksRendezvous: a peer that lacks a relay, as A does now, has every source
+// asked for others, so that the rendezvous has named it the living ones by now.
+func (s *story) asksRendezvous(ctx context.Context, p, dead *actor, since time.Time) error {
+	var names []string
+	for _, r := range s.relays {
+		if r == dead {
+			continue
+		}
+		found, err := await(ctx, p, time.Time{}, r.name+" to come from the rendezvous", func(e node.RelayFound) bool {
+			return e.Relay == r.id && e.Source == "dht"
+		})
+		if err != nil {
+			return err
+		}
+		if found.When().After(since) {
+			names = append(names, r.name)
+		}
+	}
+	if len(names) > 0 {
+		s.say(p.name, "found %s at the rendezvous in the DHT, looking for others", strings.Join(names, " and "))
+	}
 	return nil
 }
 

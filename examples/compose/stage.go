@@ -19,11 +19,20 @@ import (
 // stage is the containers, networks and volumes of compose.yml.
 type stage struct {
 	*docker
+	root            string // the repository
 	name            string // of the compose project, and what container names begin with
 	public, private string // the first two bytes of the addresses
 }
 
-func newStage(d *docker) *stage {
+func newStage(ctx context.Context) (*stage, error) {
+	root, err := findRoot()
+	if err != nil {
+		return nil, err
+	}
+	d, err := findDocker(ctx)
+	if err != nil {
+		return nil, err
+	}
 	get := func(name, otherwise string) string {
 		if v := os.Getenv(name); v != "" {
 			return v
@@ -31,9 +40,9 @@ func newStage(d *docker) *stage {
 		return otherwise
 	}
 	return &stage{
-		docker: d, name: get("DEMO_NAME", "causeway-demo"),
+		docker: d, root: root, name: get("DEMO_NAME", "causeway-demo"),
 		public: get("DEMO_PUBLIC", "21.77"), private: get("DEMO_PRIVATE", "10.77"),
-	}
+	}, nil
 }
 
 // services are the containers that run all the time.
@@ -47,13 +56,6 @@ func (s *stage) container(service string) string { return s.name + "-" + service
 // prepare gets everything ready: whatever an earlier demo left is taken down,
 // and the images are built.
 func (s *stage) prepare(ctx context.Context, out *teller) error {
-	root, err := findRoot()
-	if err != nil {
-		return err
-	}
-	if err := os.Chdir(root); err != nil {
-		return err
-	}
 	if err := s.checkSubnets(ctx); err != nil {
 		return err
 	}
@@ -87,7 +89,7 @@ const composeFile = "examples/compose/compose.yml"
 // and if it is not, nothing is to do.
 func (s *stage) build(ctx context.Context) error {
 	before := s.imageIDs(ctx)
-	if _, err := output(ctx, nil, "make", "--no-print-directory", "compose-images"); err != nil {
+	if _, err := output(ctx, nil, "make", "--no-print-directory", "--directory", s.root, "compose-images"); err != nil {
 		return fmt.Errorf("the images could not be built: %w", err)
 	}
 	after := s.imageIDs(ctx)
@@ -126,7 +128,7 @@ func (s *stage) removeImages(ctx context.Context) error {
 // onStage runs compose.
 func (s *stage) onStage(ctx context.Context, args ...string) error {
 	env := []string{"DEMO_NAME=" + s.name, "DEMO_PUBLIC=" + s.public, "DEMO_PRIVATE=" + s.private}
-	args = append([]string{"--project-name", s.name, "--file", composeFile}, args...)
+	args = append([]string{"--project-name", s.name, "--file", filepath.Join(s.root, composeFile)}, args...)
 	_, err := output(ctx, env, s.compose[0], append(s.compose[1:len(s.compose):len(s.compose)], args...)...)
 	return err
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -143,36 +142,37 @@ func (s *story) serves(ctx context.Context, r *actor, since time.Time) error {
 func (s *story) peersBecomeReachable(ctx context.Context) error {
 	s.scene("Peers find relays, and advertise addresses through them")
 	for _, p := range s.peers() {
-		if err := s.findsRelays(ctx, p); err != nil {
+		if err := s.becomesReachable(ctx, p); err != nil {
 			return err
 		}
-		if err := s.becomesReachable(ctx, p); err != nil {
+		if err := s.findsRelays(ctx, p); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// findsRelays: whom a peer uses it has from the DHT. Those that it joined
+// through, or meets there by chance, are used at once; the rendezvous is asked
+// as long as relays are missing.
 func (s *story) findsRelays(ctx context.Context, p *actor) error {
 	joined, err := await(ctx, p, time.Time{}, "it to join", func(node.Joined) bool { return true })
 	if err != nil {
 		return err
 	}
 	s.recall(joined.When(), p.name, "joined the network through %s", joined.Peer)
-	for _, r := range s.relays {
-		found, err := await(ctx, p, time.Time{}, r.name+" to come from the rendezvous", func(e node.RelayFound) bool {
-			return e.Relay == r.id && e.Source == "dht"
-		})
-		if err != nil {
-			return err
-		}
-		s.recall(found.When(), p.name, "found %s at the rendezvous in the DHT", r.name)
-	}
 	for _, rec := range p.events.all() {
-		// Besides, relay1 is at hand as the one that was joined through, and what
-		// was found is remembered.
-		if e, is, err := decode[node.RelayFound](rec); err != nil || is && !slices.Contains([]string{"dht", "connected", "cache"}, e.Source) {
-			return errors.Join(err, fmt.Errorf("%s was told of %s by %q", p.name, e.Relay, e.Source))
+		e, is, err := decode[node.RelayFound](rec)
+		switch {
+		case err != nil:
+			return err
+		case !is || e.Source == "cache": // what was found is remembered
+		case e.Source == "dht":
+			s.recall(e.When(), p.name, "found %s at the rendezvous in the DHT", e.Relay)
+		case e.Source == "connected" && e.Relay != s.relays[0].id:
+			s.recall(e.When(), p.name, "met %s in the DHT", e.Relay)
+		case e.Source != "connected":
+			return fmt.Errorf("%s was told of %s by %q, not by the DHT", p.name, e.Relay, e.Source)
 		}
 	}
 	return nil
