@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -349,6 +350,43 @@ func TestMoveAwayToNowhere(t *testing.T) {
 		}
 		there.end(t, "from C", r.ID())
 		neverLost(t, c, "C", a.ID())
+	})
+}
+
+// TestMoveAwayIsBounded: a few peers at a time are dialled, and all in the end.
+func TestMoveAwayIsBounded(t *testing.T) {
+	simulateAt(t, oneWay, func(t *testing.T, w *world) {
+		const peers = 2*maxMoves + 1
+		r, a, c := w.behindOneRelay()
+		var asked, now, most atomic.Int32
+		key, _ := newKey(t)
+		second, _ := w.fakeRelay(key, func(s network.Stream) {
+			asked.Add(1)
+			if n := now.Add(1); n > most.Load() {
+				most.Store(n)
+			}
+			time.Sleep(time.Second)
+			now.Add(-1)
+			refusing(pbv2.Status_RESOURCE_LIMIT_EXCEEDED)(s)
+		})
+		all := []*Node{a}
+		for i := range peers - 1 {
+			all = append(all, w.onRelay(r, fmt.Sprint("peer ", i)))
+		}
+		for _, p := range all {
+			c.Host().Peerstore().AddAddrs(p.ID(), p.Host().Addrs(), time.Hour)
+			callEcho(t, c, p.ID(), 10)
+			c.Host().Peerstore().AddAddr(p.ID(), circuitAt(second), time.Hour)
+		}
+		c.relayNotice(r.ID(), notice.Notice{Draining: &notice.Draining{Within: time.Minute}})
+		time.Sleep(30 * time.Second)
+		t.Logf("%d dials, %d at once", asked.Load(), most.Load())
+		if got := most.Load(); got > maxMoves {
+			t.Errorf("%d dials at once, want at most %d", got, maxMoves)
+		}
+		if got := asked.Load(); got < peers {
+			t.Errorf("%d dials for %d peers, want one for each at least", got, peers)
+		}
 	})
 }
 
