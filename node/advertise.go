@@ -135,12 +135,13 @@ func shown(direct, announce, circuits []ma.Multiaddr, v reachability.Verdict) []
 		}
 		out = append(out, m)
 	}
-	// What go-libp2p's manager does not put in, for it knows no more than
-	// that the host is not to serve others (v0.51, addrs_manager.go,
-	// getDialableAddrs): an address that somebody reached us at.
+	// What go-libp2p's manager does not put in: an address that is none of our
+	// interfaces' and that somebody reached us at, while the host is not to
+	// serve others (v0.51, addrs_manager.go, getDialableAddrs) or fewer than
+	// four peers have seen us there (observed_addrs.go, ActivationThresh).
 	for _, av := range v.Addrs {
 		m, err := ma.NewMultiaddr(av.Addr)
-		if err == nil && av.Reachability == reachability.Public && len(announce) == 0 && v.Insured && (av.Proven || !unproven) && !ma.Contains(out, m) {
+		if err == nil && av.Reachability == reachability.Public && !av.Interface() && len(announce) == 0 && (av.Proven || !unproven) && !ma.Contains(out, m) {
 			out = append(out, m)
 		}
 	}

@@ -137,6 +137,9 @@ func TestShownUnproven(t *testing.T) {
 		{"unproven, a circuit", []ma.Multiaddr{circuit}, false, []ma.Multiaddr{circuit}},
 		{"proven, a circuit left over", []ma.Multiaddr{circuit}, true, []ma.Multiaddr{public}},
 	} {
+		if got := shown(nil, nil, c.circuits, verdict(c.proven)); !slices.EqualFunc(got, c.want, ma.Multiaddr.Equal) {
+			t.Errorf("%s, seen by few: got %v, want %v", c.name, got, c.want)
+		}
 		if got := shown([]ma.Multiaddr{public}, nil, c.circuits, verdict(c.proven)); !slices.EqualFunc(got, c.want, ma.Multiaddr.Equal) {
 			t.Errorf("%s: got %v, want %v", c.name, got, c.want)
 		}

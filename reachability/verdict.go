@@ -80,6 +80,9 @@ type AddrVerdict struct {
 	LastChecked time.Time `json:"last_checked,omitzero"`
 }
 
+// Interface reports whether the address is that of one of our interfaces.
+func (a AddrVerdict) Interface() bool { return a.Source == fromInterface.String() }
+
 // NeedsRelay reports whether some peers cannot, or may not be able to, dial
 // the node directly. A node that is reachable over IPv6 only still needs
 // circuit addresses for all who have only IPv4, and the other way round if it
