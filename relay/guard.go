@@ -98,11 +98,7 @@ func memoryInUse() (used, most int64) {
 // and what the machine has; 0 if nothing is known.
 func MemoryLimit() int64 {
 	most := debug.SetMemoryLimit(-1) // only reads it
-	if b, err := os.ReadFile("/sys/fs/cgroup/memory.max"); err == nil {
-		if n, err := strconv.ParseInt(strings.TrimSpace(string(b)), 10, 64); err == nil {
-			most = min(most, n)
-		}
-	}
+	most = min(most, cgroupLimit(os.DirFS("/")))
 	if b, err := os.ReadFile("/proc/meminfo"); err == nil {
 		for line := range strings.Lines(string(b)) {
 			var kb int64
