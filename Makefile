@@ -5,12 +5,13 @@ TOOL     = $(GO) tool -modfile=tools/go.mod
 DOCKER  ?= docker
 IMAGES  ?= causeway
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
-# TAGS are those of the images, STATIC what is built for them.
+# TAGS are those of the images, STATIC what is built for them, and CONTEXT where.
 TAGS    ?= $(VERSION) latest
 STATIC  ?= ./cmd/...
+CONTEXT ?= bin/static
 PROTOS   = $(shell find . -name '*.proto')
 
-.PHONY: help build static images compose-images compose-demo compose-down compose-test test race natlab interop lint fmt generate generated tidy vuln bench demo manifests check fuzz soak bench-relay bench-nat
+.PHONY: help build static images compose-images compose-demo compose-down docker-test test race natlab interop lint fmt generate generated tidy vuln bench demo manifests check fuzz soak bench-relay bench-nat
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -19,12 +20,12 @@ build: ## build relayd and peer into bin/
 	$(GO) build -trimpath -o bin/ ./cmd/...
 
 static: ## build them for images, into bin/static/ (Linux, linked statically)
-	mkdir -p bin/static/data
-	CGO_ENABLED=0 GOOS=linux $(GO) build -trimpath -ldflags "-s -w" -o bin/static/ $(STATIC)
+	mkdir -p $(CONTEXT)/data
+	CGO_ENABLED=0 GOOS=linux $(GO) build -trimpath -ldflags "-s -w" -o $(CONTEXT)/ $(STATIC)
 
-# A Dockerfile without the stage that builds: what that makes lies in bin/static.
+# A Dockerfile without the stage that builds: what that makes lies in CONTEXT.
 image = sed -e '/ AS build$$/,/^FROM scratch/{/^FROM scratch/!d;}' -e 's|--from=build /src/bin/static/||' $(1) | \
-	$(DOCKER) build --quiet --target $(2) --build-arg VERSION=$(VERSION) $(TAGS:%=-t $(IMAGES)/$(2):%) -f - bin/static >/dev/null && \
+	$(DOCKER) build --quiet --target $(2) --build-arg VERSION=$(VERSION) $(TAGS:%=-t $(IMAGES)/$(2):%) -f - $(CONTEXT) >/dev/null && \
 	$(DOCKER) images $(IMAGES)/$(2):$(lastword $(TAGS)) --format '$(TAGS:%=$(IMAGES)/$(2):%)  {{.Size}}'
 
 images: ## the images causeway/relayd and causeway/peer, also where no registry can be reached
@@ -33,8 +34,9 @@ images: ## the images causeway/relayd and causeway/peer, also where no registry 
 	@$(call image,Dockerfile,peer)
 
 compose-images: TAGS = demo
+compose-images: CONTEXT = bin/demo
 compose-images: # those of the demo, under a tag of their own
-	@$(MAKE) images TAGS=demo STATIC='./cmd/... ./examples/compose/router ./examples/compose/web'
+	@$(MAKE) images TAGS=$(TAGS) CONTEXT=$(CONTEXT) STATIC='./cmd/... ./examples/compose/router ./examples/compose/web'
 	@$(call image,examples/compose/Dockerfile,stage)
 
 compose-demo: ## relays and peers behind real NATs, in Docker (KEEP=1 leaves them running)
@@ -43,8 +45,8 @@ compose-demo: ## relays and peers behind real NATs, in Docker (KEEP=1 leaves the
 compose-down: ## take down what a demo in Docker has left
 	@$(GO) run ./examples/compose down
 
-compose-test: ## the tests of the demo in Docker (needs an engine)
-	COMPOSE=require $(GO) test -count=1 -timeout 20m -v ./examples/compose
+docker-test: ## the images and the demo in Docker (needs an engine)
+	DOCKER_TESTS=require $(GO) test -count=1 -p 1 -timeout 20m -v ./internal/images ./examples/compose
 
 test: ## the tests, as the README says
 	$(GO) test ./...
@@ -105,4 +107,4 @@ fuzz: ## every fuzz test for 20 seconds
 soak: ## ten minutes of a busy relay, under the race detector
 	$(GO) test -race -count=1 -timeout 20m -v -run '^TestSoak$$' ./relay -soak 10m
 
-check: build lint tidy generated vuln test race natlab interop bench demo compose-test ## all that CI runs
+check: build lint tidy generated vuln test race natlab interop bench demo manifests docker-test ## all that CI runs

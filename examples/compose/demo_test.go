@@ -14,7 +14,7 @@ import (
 )
 
 // The tests run the demo as a user does, on a stage of their own, whenever a
-// Docker engine answers. COMPOSE=require makes them fail otherwise.
+// Docker engine answers. DOCKER_TESTS=require makes them fail otherwise.
 
 // testEnv is where the tests' stage is: not where somebody's demo may be.
 var testEnv = []string{"DEMO_NAME=causeway-test", "DEMO_PUBLIC=21.79", "DEMO_PRIVATE=10.79"}
@@ -26,7 +26,7 @@ func requireDocker(t *testing.T) {
 		t.Skip("skipped with -short: the demo takes half a minute")
 	}
 	if _, err := findDocker(t.Context()); err != nil {
-		if os.Getenv("COMPOSE") == "require" {
+		if os.Getenv("DOCKER_TESTS") == "require" {
 			t.Fatal(err)
 		}
 		t.Skipf("skipped: %v", err)

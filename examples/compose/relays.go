@@ -153,8 +153,9 @@ func (s *story) wholeTransfer(transfer *page, over *actor) error {
 	return nil
 }
 
-// noticeable is a silence that a person would notice.
-const noticeable = 2 * time.Second
+// noticeable is a silence that a person would notice; it takes a slow machine's
+// pauses for none.
+const noticeable = 3 * time.Second
 
 func (s *story) nobodyNoticed(ctx context.Context, r *actor, stopped, gone time.Time) error {
 	s.sayAt(gone, r.name, "has stopped, after %s", millis(gone.Sub(stopped)))

@@ -52,7 +52,7 @@ func build(t *testing.T) *images {
 	ctx, cancel := context.WithTimeout(t.Context(), buildTime)
 	defer cancel()
 	t.Cleanup(func() { _, _, _ = i.try("rmi", "--force", i.image("relayd"), i.image("peer")) })
-	out, err := exec.CommandContext(ctx, "make", "-C", "../..", "images", "IMAGES="+i.name, "TAGS=test").CombinedOutput()
+	out, err := exec.CommandContext(ctx, "make", "-C", "../..", "images", "IMAGES="+i.name, "TAGS=test", "CONTEXT="+t.TempDir()).CombinedOutput()
 	if err != nil {
 		t.Fatalf("make images: %v\n%s", err, out)
 	}
