@@ -50,6 +50,9 @@ const (
 	silence = 500 * time.Millisecond
 	// connectTimeout bounds one attempt at all addresses of a peer.
 	connectTimeout = 12 * time.Second
+	// maxEnded is how many connections may end under a call before that counts
+	// as a failure: as many as there may be to one peer.
+	maxEnded = 3
 	// retryPause is between two attempts, with jitter.
 	retryPause = 250 * time.Millisecond
 )
@@ -119,6 +122,7 @@ func withPeer[T any](ctx context.Context, n *Node, p peer.ID, f use[T]) (T, erro
 	}
 	ctx = allowLimited(ctx)
 	var last error
+	ended := 0
 	for attempt := 0; ; attempt++ {
 		conn, fresh, err := n.reach(ctx, p, attempt)
 		if err == nil {
@@ -126,6 +130,13 @@ func withPeer[T any](ctx context.Context, n *Node, p peer.ID, f use[T]) (T, erro
 			v, err = overPaths(ctx, n, conn, fresh, f)
 			if final(err) {
 				return v, err
+			}
+			// A connection that was there and has just ended says nothing against
+			// the addresses, nor against trying at once.
+			if !fresh && conn.IsClosed() && ended < maxEnded && ctx.Err() == nil {
+				ended++
+				attempt--
+				continue
 			}
 			if ctx.Err() == nil {
 				n.abandon(p)

@@ -128,6 +128,16 @@ func await[E node.Event](ctx context.Context, a *actor, since time.Time, what st
 	return found, nil
 }
 
+// past are the events of one type so far.
+func past[E node.Event](a *actor) (out []E) {
+	for _, rec := range a.events.all() {
+		if e, is, err := decode[E](rec); is && err == nil {
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
 func decode[E node.Event](rec node.EventRecord) (e E, is bool, err error) {
 	if rec.Event != node.EventName(e) {
 		return e, false, nil

@@ -68,7 +68,6 @@ func (s *story) killRelay(ctx context.Context) error {
 // asksRendezvous: a peer that lacks a relay, as A does now, has every source
 // asked for others, so that the rendezvous has named it the living ones by now.
 func (s *story) asksRendezvous(ctx context.Context, p, dead *actor, since time.Time) error {
-	var names []string
 	for _, r := range s.relays {
 		if r == dead {
 			continue
@@ -80,11 +79,8 @@ func (s *story) asksRendezvous(ctx context.Context, p, dead *actor, since time.T
 			return err
 		}
 		if found.When().After(since) {
-			names = append(names, r.name)
+			s.recall(found.When(), p.name, "looks for others, and finds %s at the rendezvous in the DHT", r.name)
 		}
-	}
-	if len(names) > 0 {
-		s.say(p.name, "found %s at the rendezvous in the DHT, looking for others", strings.Join(names, " and "))
 	}
 	return nil
 }
