@@ -12,7 +12,8 @@ WORKDIR /src
 COPY go.mod go.sum ./
 RUN go mod download
 COPY . .
-RUN make static
+ARG VERSION=devel
+RUN make static VERSION=$VERSION
 
 FROM scratch AS base
 ARG VERSION=devel

@@ -4,6 +4,7 @@ GO      ?= go
 TOOL     = $(GO) tool -modfile=tools/go.mod
 DOCKER  ?= docker
 IMAGES  ?= causeway
+MODULE   = github.com/causeway-p2p/causeway
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 # TAGS are those of the images, STATIC what is built for them, and CONTEXT where.
 TAGS    ?= $(VERSION) latest
@@ -21,7 +22,7 @@ build: ## build relayd and peer into bin/
 
 static: ## build them for images, into bin/static/ (Linux, linked statically)
 	mkdir -p $(CONTEXT)/data
-	CGO_ENABLED=0 GOOS=linux $(GO) build -trimpath -ldflags "-s -w" -o $(CONTEXT)/ $(STATIC)
+	CGO_ENABLED=0 GOOS=linux $(GO) build -trimpath -ldflags "-s -w -X $(MODULE)/node.stamped=$(VERSION)" -o $(CONTEXT)/ $(STATIC)
 
 # A Dockerfile without the stage that builds: what that makes lies in CONTEXT.
 image = sed -e '/ AS build$$/,/^FROM scratch/{/^FROM scratch/!d;}' -e 's|--from=build /src/bin/static/||' $(1) | \

@@ -5,8 +5,15 @@ import "runtime/debug"
 // Version is the version of this module, as the build knows it.
 var Version = buildVersion()
 
+// stamped is what the linker is told (-X) where the sources come without their
+// history, as in an image.
+var stamped string
+
 func buildVersion() string {
 	const unknown = "devel"
+	if stamped != "" {
+		return stamped
+	}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return unknown

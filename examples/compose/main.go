@@ -70,7 +70,9 @@ func run(ctx context.Context, out *teller, keep bool) error {
 	defer s.close()
 	err = s.tell(ctx)
 	if err == nil && keep {
-		return s.whatToTry(ctx)
+		if err = s.whatToTry(ctx); err == nil {
+			return nil
+		}
 	}
 	return end(ctx, st, out, err)
 }

@@ -164,6 +164,7 @@ func (s *story) nobodyNoticed(ctx context.Context, r *actor, stopped, gone time.
 		return fmt.Errorf("the end of %s was noticed: %d of C's pings to A failed, %s without an answer", r.name, went.failed, millis(went.silence))
 	}
 	s.sayAt(after.at, s.c.name, "reaches A %s; all %d pings meanwhile were answered, the longest silence was %s", after.Path, went.answered, millis(went.silence))
+	s.stopped = r
 	s.note(r.name+" is stopped politely: longest silence", went.silence, "all %d pings were answered, and a transfer ended whole", went.answered)
 	return nil
 }

@@ -24,9 +24,9 @@ type story struct {
 	cancel  context.CancelFunc
 	started map[string]string // when each peer's container was started
 
-	ctoa *pings // C pings A, all the time
-	dead *actor // the relay that was killed
-	rows []row
+	ctoa          *pings // C pings A, all the time
+	dead, stopped *actor // the relays that were killed and stopped
+	rows          []row
 }
 
 func newStory(st *stage, out *teller) *story {
@@ -268,12 +268,15 @@ func (s *story) lookBack(ctx context.Context) error {
 
 // whatToTry says what can be done with the stage that is left.
 func (s *story) whatToTry(ctx context.Context) error {
-	url := "none"
-	if addr, err := s.stage.run(ctx, "port", s.relays[0].container, "9464/tcp"); err == nil {
-		url = "http://" + addr + "/metrics"
+	if _, err := s.stage.run(ctx, "start", s.stopped.container); err != nil {
+		return err
+	}
+	metrics, err := s.stage.run(ctx, "port", s.relays[0].container, "9464/tcp")
+	if err != nil {
+		return err
 	}
 	s.line(`
-The stage is still up. To try:
+The stage is still up, and %[6]s is back too. To try:
 
   docker exec %[1]s peer status
   docker exec %[2]s peer ping %[3]s
@@ -281,8 +284,8 @@ The stage is still up. To try:
   printf 'GET / HTTP/1.0\r\n\r\n' | docker exec -i %[2]s peer connect %[3]s web
   docker exec %[4]s relayd top
   docker logs -f %[2]s
-  curl %[5]s
+  curl http://%[5]s/metrics
 
-make compose-down takes it down.`, s.a.container, s.c.container, s.a.id, s.relays[0].container, url)
+make compose-down takes it down.`, s.a.container, s.c.container, s.a.id, s.relays[0].container, metrics, s.stopped.name)
 	return nil
 }
