@@ -1,5 +1,7 @@
 # make lists the targets.
 
+MAKEFLAGS += --no-print-directory
+
 GO      ?= go
 TOOL     = $(GO) tool -modfile=tools/go.mod
 DOCKER  ?= docker
