@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 )
@@ -51,6 +50,7 @@ func startDemo(t *testing.T, args ...string) *demo {
 	d := &demo{Cmd: exec.CommandContext(ctx, bin, args...), stdout: newPrinted(), stderr: newPrinted(), ended: make(chan struct{})}
 	d.Env = append(os.Environ(), testEnv...)
 	d.Stdout, d.Stderr = d.stdout, d.stderr
+	ownGroup(d.Cmd)
 	if err := d.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -83,6 +83,14 @@ func (d *demo) ends(t *testing.T, want int) {
 	}
 }
 
+// interrupt does what Ctrl-C on a terminal does: all of the group are told.
+func (d *demo) interrupt(t *testing.T) {
+	t.Helper()
+	if err := d.Cancel(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // waitFor waits until it has said something.
 func (d *demo) waitFor(t *testing.T, text string) {
 	t.Helper()
@@ -98,6 +106,8 @@ func (d *demo) waitFor(t *testing.T, text string) {
 func TestDemo(t *testing.T) {
 	requireDocker(t)
 	d := startDemo(t)
+	d.waitFor(t, "All of it happened")
+	d.interrupt(t) // who has no patience while it is taken down
 	d.ends(t, 0)
 	t.Logf("\n%s", d.stdout)
 	for _, want := range []string{
@@ -148,9 +158,7 @@ func TestDemoInterrupted(t *testing.T) {
 		t.Run(moment, func(t *testing.T) {
 			d := startDemo(t)
 			d.waitFor(t, moment)
-			if err := d.Process.Signal(syscall.SIGINT); err != nil {
-				t.Fatal(err)
-			}
+			d.interrupt(t)
 			d.ends(t, 1)
 			if got, want := d.stderr.String(), "Error: interrupted; nothing of the demo is left running\n"; got != want {
 				t.Errorf("it says %q, want %q", got, want)

@@ -8,8 +8,8 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/causeway-p2p/causeway/internal/cli"
@@ -40,6 +40,9 @@ func findDocker(ctx context.Context) (*docker, error) {
 			d.version = fmt.Sprintf("Docker %s, %s %s", engine, strings.Join(c, " "), strings.TrimPrefix(out, "v"))
 			return d, nil
 		}
+		if ctx.Err() != nil {
+			return nil, err
+		}
 	}
 	return nil, cli.Fail(errors.New("neither docker compose nor docker-compose is installed"),
 		"apt install docker-compose, or https://docs.docker.com/compose/install")
@@ -60,7 +63,7 @@ const stopGrace = 10 * time.Second
 func command(ctx context.Context, env []string, name string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Env = append(os.Environ(), env...)
-	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	ownGroup(cmd)
 	cmd.WaitDelay = stopGrace
 	return cmd
 }
@@ -70,13 +73,27 @@ func output(ctx context.Context, env []string, name string, args ...string) (str
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	err := cmd.Run()
-	switch {
-	case ctx.Err() != nil:
-		return "", context.Cause(ctx)
+	switch cause := context.Cause(ctx); {
+	case errors.Is(cause, context.Canceled):
+		return "", errors.New("interrupted")
+	case cause != nil:
+		return "", cause
 	case err != nil:
-		return "", explain(name+" "+args[0], err, stderr.String()+"\n"+stdout.String())
+		return "", explain(called(name, args), err, stderr.String()+"\n"+stdout.String())
 	}
 	return strings.TrimRight(stdout.String(), "\n"), nil
+}
+
+// called is what people call a command: without flags and what follows.
+func called(name string, args []string) string {
+	isFlag := func(arg string) bool { return strings.HasPrefix(arg, "-") }
+	for len(args) > 0 && isFlag(args[0]) {
+		args = args[1:]
+	}
+	if i := slices.IndexFunc(args, isFlag); i >= 0 {
+		args = args[:i]
+	}
+	return strings.Join(append([]string{name}, args...), " ")
 }
 
 // complaints are what Docker says when something is wrong that is not the

@@ -80,7 +80,7 @@ func run(ctx context.Context, out *teller, keep bool) error {
 // end takes the stage down, for whatever reason, and returns that. It does so
 // after Ctrl-C too; a second one ends the program at once.
 func end(ctx context.Context, st *stage, out *teller, because error) error {
-	interrupted := ctx.Err() != nil
+	interrupted := because != nil && ctx.Err() != nil
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), downTime)
 	defer cancel()
 	if because != nil && !interrupted {

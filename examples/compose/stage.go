@@ -89,7 +89,7 @@ const composeFile = "examples/compose/compose.yml"
 // and if it is not, nothing is to do.
 func (s *stage) build(ctx context.Context) error {
 	before := s.imageIDs(ctx)
-	if _, err := output(ctx, nil, "make", "--no-print-directory", "--directory", s.root, "compose-images"); err != nil {
+	if _, err := output(ctx, nil, "make", "--no-print-directory", "--directory="+s.root, "compose-images"); err != nil {
 		return fmt.Errorf("the images could not be built: %w", err)
 	}
 	after := s.imageIDs(ctx)
@@ -128,7 +128,7 @@ func (s *stage) removeImages(ctx context.Context) error {
 // onStage runs compose.
 func (s *stage) onStage(ctx context.Context, args ...string) error {
 	env := []string{"DEMO_NAME=" + s.name, "DEMO_PUBLIC=" + s.public, "DEMO_PRIVATE=" + s.private}
-	args = append([]string{"--project-name", s.name, "--file", filepath.Join(s.root, composeFile)}, args...)
+	args = append([]string{"--project-name=" + s.name, "--file=" + filepath.Join(s.root, composeFile)}, args...)
 	_, err := output(ctx, env, s.compose[0], append(s.compose[1:len(s.compose):len(s.compose)], args...)...)
 	return err
 }
