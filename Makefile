@@ -36,9 +36,9 @@ images: ## the images causeway/relayd and causeway/peer, also where no registry 
 	@$(call image,Dockerfile,relayd)
 	@$(call image,Dockerfile,peer)
 
-compose-images: TAGS = demo
+compose-images: TAGS = $(or $(DEMO_NAME),causeway-demo)
 compose-images: CONTEXT = bin/demo
-compose-images: # those of the demo, under a tag of their own
+compose-images: # those of the demo, under a tag of its own
 	@$(MAKE) images TAGS=$(TAGS) CONTEXT=$(CONTEXT) STATIC='./cmd/... ./examples/compose/router ./examples/compose/web'
 	@$(call image,examples/compose/Dockerfile,stage)
 

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 
 	"golang.org/x/sync/errgroup"
@@ -23,6 +24,12 @@ type stage struct {
 	name            string // of the compose project, and what container names begin with
 	public, private string // the first two bytes of the addresses
 }
+
+const defaultName = "causeway-demo"
+
+// validName is what compose takes for a project, and Docker in the names of
+// containers and as a tag.
+var validName = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,62}$`)
 
 func newStage(ctx context.Context) (*stage, error) {
 	root, err := findRoot()
@@ -39,8 +46,12 @@ func newStage(ctx context.Context) (*stage, error) {
 		}
 		return otherwise
 	}
+	name := get("DEMO_NAME", defaultName)
+	if !validName.MatchString(name) {
+		return nil, cli.Usage(fmt.Errorf("DEMO_NAME %q is no name for a compose project: a-z, 0-9, - and _ make one", name), "DEMO_NAME=demo2 make compose-demo")
+	}
 	return &stage{
-		docker: d, root: root, name: get("DEMO_NAME", "causeway-demo"),
+		docker: d, root: root, name: name,
 		public: get("DEMO_PUBLIC", "21.77"), private: get("DEMO_PRIVATE", "10.77"),
 	}, nil
 }
@@ -48,8 +59,11 @@ func newStage(ctx context.Context) (*stage, error) {
 // services are the containers that run all the time.
 var services = []string{"relay1", "relay2", "relay3", "router-a", "router-b", "router-c", "a", "b", "c", "web"}
 
-// images are those that the demo builds.
-var images = []string{"causeway/relayd:demo", "causeway/peer:demo", "causeway/stage:demo"}
+// images are those that the demo builds. Another demo has others, which may be
+// of another version.
+func (s *stage) images() []string {
+	return []string{"causeway/relayd:" + s.name, "causeway/peer:" + s.name, "causeway/stage:" + s.name}
+}
 
 func (s *stage) container(service string) string { return s.name + "-" + service }
 
@@ -86,17 +100,21 @@ func findRoot() (string, error) {
 const composeFile = "examples/compose/compose.yml"
 
 // build builds the images, always: what is there may be of an older version,
-// and if it is not, nothing is to do.
+// and if it is not, nothing is to do. Those that it replaces are removed, after
+// Ctrl-C too.
 func (s *stage) build(ctx context.Context) error {
 	before := s.imageIDs(ctx)
-	if _, err := output(ctx, nil, "make", "--no-print-directory", "--directory="+s.root, "compose-images"); err != nil {
-		return fmt.Errorf("the images could not be built: %w", err)
-	}
+	_, err := output(ctx, nil, "make", "--no-print-directory", "--directory="+s.root, "compose-images", "DEMO_NAME="+s.name)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), downTime)
+	defer cancel()
 	after := s.imageIDs(ctx)
 	for image, id := range before {
 		if id != after[image] {
 			_, _ = s.run(ctx, "image", "rm", id) // in use by somebody else, perhaps
 		}
+	}
+	if err != nil {
+		return fmt.Errorf("the images could not be built: %w", err)
 	}
 	return nil
 }
@@ -104,7 +122,7 @@ func (s *stage) build(ctx context.Context) error {
 // imageIDs are those of the images that are there.
 func (s *stage) imageIDs(ctx context.Context) map[string]string {
 	ids := make(map[string]string)
-	for _, i := range images {
+	for _, i := range s.images() {
 		if id, err := s.run(ctx, "image", "inspect", "--format", "{{.Id}}", i); err == nil {
 			ids[i] = id
 		}
@@ -112,14 +130,11 @@ func (s *stage) imageIDs(ctx context.Context) map[string]string {
 	return ids
 }
 
-// removeImages removes them, unless another stage is up.
+// removeImages removes them.
 func (s *stage) removeImages(ctx context.Context) error {
 	var errs []error
 	for image := range s.imageIDs(ctx) {
-		users, err := s.run(ctx, "ps", "--all", "--quiet", "--filter", "ancestor="+image)
-		if err == nil && users == "" {
-			_, err = s.run(ctx, "image", "rm", image)
-		}
+		_, err := s.run(ctx, "image", "rm", image)
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)

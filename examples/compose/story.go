@@ -275,6 +275,10 @@ func (s *story) whatToTry(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	down := "make compose-down"
+	if s.stage.name != defaultName {
+		down = "DEMO_NAME=" + s.stage.name + " " + down
+	}
 	s.line(`
 The stage is still up, and %[6]s is back too. To try:
 
@@ -286,6 +290,6 @@ The stage is still up, and %[6]s is back too. To try:
   docker logs -f %[2]s
   curl http://%[5]s/metrics
 
-make compose-down takes it down.`, s.a.container, s.c.container, s.a.id, s.relays[0].container, metrics, s.stopped.name)
+%[7]s takes it down.`, s.a.container, s.c.container, s.a.id, s.relays[0].container, metrics, s.stopped.name, down)
 	return nil
 }
