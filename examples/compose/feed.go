@@ -31,6 +31,13 @@ func (f *feed[T]) end(err error) {
 	f.wakeLocked()
 }
 
+// over is why there will be no more; nil while there may be.
+func (f *feed[T]) over() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.err
+}
+
 func (f *feed[T]) wakeLocked() {
 	close(f.more)
 	f.more = make(chan struct{})

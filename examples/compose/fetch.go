@@ -16,6 +16,7 @@ import (
 
 // page is a page on its way.
 type page struct {
+	path   string // the way to the visitor, as the web server sees it
 	body   io.ReadCloser
 	cmd    *exec.Cmd
 	stderr strings.Builder
@@ -41,7 +42,7 @@ func fetch(ctx context.Context, from *actor, at peer.ID, path string) (*page, er
 	if err != nil {
 		return nil, fmt.Errorf("%s fetches %s: %w", from.name, path, cmp.Or(p.ended(), err))
 	}
-	p.body = resp.Body
+	p.path, p.body = resp.Header.Get("Path"), resp.Body
 	return p, nil
 }
 

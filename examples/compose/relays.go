@@ -93,15 +93,20 @@ func (s *story) stopRelay(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	began := time.Now()
 	transfer, err := fetch(ctx, s.c, s.a.id, "/clock")
 	if err != nil {
 		return err
+	}
+	if over := s.named(transfer.path); over != "via "+r.name {
+		return fmt.Errorf("C's transfer from A goes %s, and C's pings via %s", over, r.name)
 	}
 	stopped := time.Now()
 	s.sayAt(stopped, r.name, "is asked to stop (SIGTERM), while C has a transfer from A over it")
 	gone := make(chan error, 1)
 	go func() {
-		_, err := s.stage.run(ctx, "stop", "--time", "20", r.container)
+		// Spelt out it is --time in old versions, and --timeout in new ones.
+		_, err := s.stage.run(ctx, "stop", "-t", "20", r.container)
 		gone <- err
 	}()
 	for _, p := range []*actor{s.a, s.c} {
@@ -109,7 +114,7 @@ func (s *story) stopRelay(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := s.wholeTransfer(transfer, r); err != nil {
+	if err := s.wholeTransfer(transfer, r, began); err != nil {
 		return err
 	}
 	if err := <-gone; err != nil {
@@ -136,7 +141,7 @@ func (s *story) movesAway(ctx context.Context, p, r *actor, since time.Time, gon
 	return nil
 }
 
-func (s *story) wholeTransfer(transfer *page, over *actor) error {
+func (s *story) wholeTransfer(transfer *page, over *actor, began time.Time) error {
 	text, err := transfer.text()
 	if err != nil {
 		return fmt.Errorf("the transfer from A to C over %s broke: %w", over.name, err)
@@ -145,7 +150,7 @@ func (s *story) wholeTransfer(transfer *page, over *actor) error {
 	if last := lines[len(lines)-1]; last != fmt.Sprintf("%d of %d", len(lines), len(lines)) {
 		return fmt.Errorf("the transfer from A to C over %s ended in the middle, at %q", over.name, last)
 	}
-	s.say(s.c.name, "has all of the transfer, which took %d s", len(lines))
+	s.say(s.c.name, "has all of the transfer, which took %s", millis(time.Since(began)))
 	return nil
 }
 

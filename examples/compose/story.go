@@ -242,6 +242,9 @@ func (s *story) verdicts(ctx context.Context) error {
 func (s *story) lookBack(ctx context.Context) error {
 	s.ctoa.stop()
 	for _, p := range s.peers() {
+		if err := p.events.over(); err != nil {
+			return fmt.Errorf("%s was lost sight of: %w", p.name, err)
+		}
 		had := false
 		for _, e := range past[node.AddrsChanged](p) {
 			if had && e.Circuits == 0 {

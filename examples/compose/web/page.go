@@ -26,7 +26,9 @@ const clockTicks = 4
 func (p page) answer(ctx context.Context, w io.Writer, req *http.Request) error {
 	resp := &http.Response{
 		ProtoMajor: 1, ProtoMinor: 1, StatusCode: http.StatusOK, Request: req, Close: true, ContentLength: -1,
-		Header: http.Header{"Content-Type": {"text/plain; charset=utf-8"}, "Server": {"causeway-demo"}},
+		Header: http.Header{
+			"Content-Type": {"text/plain; charset=utf-8"}, "Server": {"causeway-demo"}, "Path": {p.visitor.Path.String()},
+		},
 	}
 	switch {
 	case req.Method != http.MethodGet:
