@@ -99,7 +99,7 @@ func (s *story) stopRelay(ctx context.Context) error {
 		return err
 	}
 	if over := s.named(transfer.path); over != "via "+r.name {
-		return fmt.Errorf("C's transfer from A goes %s, and C's pings via %s", over, r.name)
+		return fmt.Errorf("%s's transfer from A goes %s, and its pings via %s", s.c.name, over, r.name)
 	}
 	stopped := time.Now()
 	s.sayAt(stopped, r.name, "is asked to stop (SIGTERM), while C has a transfer from A over it")

@@ -148,7 +148,29 @@ func (s *stage) onStage(ctx context.Context, args ...string) error {
 	return err
 }
 
-func (s *stage) up(ctx context.Context) error { return s.onStage(ctx, "up", "--detach", "--no-build") }
+func (s *stage) up(ctx context.Context) error {
+	err := s.onStage(ctx, "up", "--detach", "--no-build")
+	if err == nil {
+		return nil
+	}
+	if ill := s.ill(ctx); len(ill) > 0 { // of which compose may tell no more than that there are some
+		return fmt.Errorf("%w (not well: %s)", err, strings.Join(ill, ", "))
+	}
+	return err
+}
+
+// ill names the containers that have failed, or have not become healthy.
+func (s *stage) ill(ctx context.Context) (names []string) {
+	list, _ := s.run(ctx, "ps", "--all", "--filter", "label=com.docker.compose.project="+s.name, "--format", "{{.Names}} {{.Status}}")
+	for line := range strings.Lines(list) {
+		name, status, _ := strings.Cut(strings.TrimSpace(line), " ")
+		failed := strings.HasPrefix(status, "Exited (") && !strings.HasPrefix(status, "Exited (0)")
+		if failed || strings.HasSuffix(status, "(unhealthy)") {
+			names = append(names, name)
+		}
+	}
+	return names
+}
 
 func (s *stage) down(ctx context.Context) error {
 	return s.onStage(ctx, "down", "--volumes", "--remove-orphans", "--timeout", "1")
