@@ -85,7 +85,10 @@ func TestREADME(t *testing.T) {
 		t.Fatal(err)
 	}
 	home := t.TempDir()
-	env := append(os.Environ(), "HOME="+home, "XDG_DATA_HOME=", "PATH="+filepath.Join(wd, "bin")+":"+os.Getenv("PATH"))
+	env := append(os.Environ(), "HOME="+home, "XDG_DATA_HOME=", "PATH="+filepath.Join(wd, "bin")+":"+os.Getenv("PATH"),
+		// Other peers on this machine and its LAN are left alone, and a public
+		// address on one of its interfaces does not make relays superfluous.
+		"PEER_LISTEN=/ip4/127.0.0.1/tcp/0 /ip4/127.0.0.1/udp/0/quic-v1", "PEER_MDNS=false", "PEER_NO_PORT_MAPPING=true")
 	// The Go tool keeps its caches, or everything would be built again.
 	for _, v := range []string{"GOCACHE", "GOMODCACHE"} {
 		out, err := exec.Command("go", "env", v).Output()
