@@ -162,7 +162,7 @@ func TestStatusAndEvents(t *testing.T) {
 	if s.ID != b.ID().String() || s.Connections != 1 || len(s.Addrs) != 1 {
 		t.Errorf("status: got %+v", s)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	joined := false
 	err = cb.Events(ctx, func(e node.EventRecord) bool {

@@ -183,8 +183,8 @@ func (s *Stream) Close() error {
 func (s *Stream) waitClosed() { <-s.finished }
 
 // endedWait is how long a broken stream waits for the relay's word on why: it
-// comes within a round trip or two.
-const endedWait = 300 * time.Millisecond
+// comes within a round trip or two, and the time that busy machines take.
+const endedWait = 2 * time.Second
 
 // explain is what a stream broke with or, if it went through a relay that tells
 // it, why its circuit has ended.
@@ -213,7 +213,7 @@ func (s *Server) explain(st *Stream, conn *service.Conn, err error) error {
 
 // endedRecently is how old the word on a circuit may be to be about this one:
 // it may come before we notice that a stream broke.
-const endedRecently = time.Second
+const endedRecently = 2 * time.Second
 
 // carry copies between a command's stream and a peer's, until both directions
 // have ended or either breaks.
