@@ -112,7 +112,7 @@ func TestDemo(t *testing.T) {
 	t.Logf("\n%s", d.stdout)
 	for _, want := range []string{
 		`(?m)^ +\d+\.\d\d s  relay1  serves as a relay: `,
-		`(?m)^ +\d+\.\d\d s  [ABC]       (found|looks for others, and finds) relay[123] at the rendezvous`,
+		`(?m)^ +\d+\.\d\d s  [ABC]       (found|looks for others, and finds|met) relay[123] (at the rendezvous )?in the DHT$`,
 		`(?m)^ +\d+\.\d\d s  C       reachable through relay[123] and relay[123]`,
 		`A       path to B upgraded to direct (quic|tcp)`,
 		`C       stays on the relay: `,

@@ -23,8 +23,8 @@ import (
 // without a protocol: what is sent at one end comes out at another, or not.
 
 const (
-	// passes is how long what should arrive may take.
-	passes = 3 * time.Second
+	// passes is how long what should arrive may take on a machine that is busy.
+	passes = 30 * time.Second
 	// silence is how long we listen for what should not; what does arrive
 	// takes less than a millisecond here.
 	silence = 250 * time.Millisecond

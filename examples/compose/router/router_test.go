@@ -232,7 +232,7 @@ func TestFaults(t *testing.T) {
 // what to try, or not to fail if there is none.
 func (h home) fails(t *testing.T, what, sentence string, command ...string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
+	ctx, cancel := context.WithTimeout(t.Context(), patience+time.Minute)
 	defer cancel()
 	r, err := h.router.Run(ctx, nil, command[0], command[1:]...)
 	must(t, err)
