@@ -25,7 +25,7 @@ func TestCgroupLimit(t *testing.T) {
 		},
 		{
 			"its slice", map[string]string{
-				"proc/self/cgroup": "1:name=systemd:/x\n0::/a/b\n",
+				"proc/self/cgroup":             "1:name=systemd:/x\n0::/a/b\n",
 				"sys/fs/cgroup/a/b/memory.max": "2048\n", "sys/fs/cgroup/a/memory.max": "1024\n",
 			}, 1024,
 		},
