@@ -126,7 +126,7 @@ func TestCleanup(t *testing.T) {
 		ha, hb := a.Host("a"+mark(t)), b.Host("b"+mark(t))
 		took := time.Since(began)
 		t.Logf("a lab of %d namespaces took %s", len(lab.machines), took)
-		if limit := 1500 * time.Millisecond; took > limit {
+		if limit := 30 * time.Second; took > limit { // 0.3 s where nothing else runs
 			t.Errorf("setting up took %s, want at most %s", took, limit)
 		}
 		for _, m := range lab.machines[1:] { // not the core: another test may have one of that name
