@@ -122,7 +122,7 @@ func TestREADME(t *testing.T) {
 
 // expect waits until the block did what the README says.
 func (b block) expect(out *watchedBuffer, done chan error) error {
-	timeout := time.After(2 * time.Minute)
+	timeout := time.After(5 * time.Minute) // most of it the compiler's, if it has nothing cached
 	if b.mode == "run" {
 		select {
 		case err := <-done:

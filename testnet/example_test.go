@@ -41,7 +41,7 @@ func Example() {
 	fmt.Println("server sees laptop at", ip, "which is the router's:", ip.String() == router.WAN().String())
 
 	hosts[stranger].Peerstore().AddAddr(hosts[laptop].ID(), conn.RemoteMultiaddr(), time.Hour)
-	soon, cancel := context.WithTimeout(ctx, 200*time.Millisecond)
+	soon, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	err := hosts[stranger].Connect(soon, peer.AddrInfo{ID: hosts[laptop].ID()})
 	fmt.Println("stranger reaches laptop:", err == nil)
