@@ -25,9 +25,7 @@ func TestDemoKept(t *testing.T) {
 		t.Fatalf("it says to try %q, and no more", commands)
 	}
 	for _, c := range commands {
-		if strings.Contains(c, "logs -f") {
-			c = strings.Replace(c, "logs -f", "logs", 1)
-		}
+		c = strings.Replace(c, "logs -f", "logs", 1)
 		if strings.Contains(c, "curl") {
 			continue // not everywhere; see below
 		}
