@@ -79,7 +79,7 @@ func output(ctx context.Context, env []string, name string, args ...string) (str
 	case cause != nil:
 		return "", cause
 	case err != nil:
-		return "", explain(called(name, args), err, stderr.String()+"\n"+stdout.String())
+		return "", explain(called(name, args), err, stdout.String()+"\n"+stderr.String())
 	}
 	return strings.TrimRight(stdout.String(), "\n"), nil
 }
@@ -105,12 +105,12 @@ var complaints = []struct {
 	{
 		regexp.MustCompile(`(?i)permission denied.*docker(\.sock|.* daemon)|dial unix (\S+): connect: permission denied`),
 		"you may not use the Docker engine (permission denied on its socket)",
-		"sudo make compose-demo, or become a member of the group docker and log in again",
+		`become a member of the group docker and log in again, or sudo env PATH="$PATH" make compose-demo`,
 	},
 	{
 		regexp.MustCompile(`(?i)cannot connect to the docker daemon|failed to connect to the docker API|error during connect|is the docker daemon running`),
 		"no Docker engine answers",
-		"start it: systemctl start docker, or dockerd, or Docker Desktop",
+		"start it (systemctl start docker, or dockerd, or Docker Desktop); if DOCKER_HOST is set, look where that leads",
 	},
 	{
 		regexp.MustCompile(`(?i)pool overlaps with other one|could not find an available|invalid pool request`),
@@ -155,6 +155,10 @@ func explain(what string, err error, said string) error {
 	return fmt.Errorf("%s: %w", what, err)
 }
 
+// summary is what make and docker-compose 1.29 say last: that something went
+// wrong, and not what.
+var summary = regexp.MustCompile(`^make(\[\d+\])?: |^Encountered errors while bringing up the project`)
+
 // complaint is the line that tells what went wrong: the one that says so, or
 // the last.
 func complaint(said string) (line string) {
@@ -165,7 +169,9 @@ func complaint(said string) (line string) {
 		if text, ok := strings.CutPrefix(l, "Error: "); ok {
 			return text
 		}
-		line = l
+		if !summary.MatchString(l) {
+			line = l
+		}
 	}
 	return line
 }

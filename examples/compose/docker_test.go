@@ -43,6 +43,8 @@ func TestExplain(t *testing.T) {
 		{"disk", "write /data/x: no space left on device", "the disk of the Docker engine is full"},
 		{"a program of ours", "listening\nError: peer 12D3 cannot be reached\nTry: later\n", "docker up: peer 12D3 cannot be reached"},
 		{"something else", "first line\nError response from daemon: strange things\n", "docker up: Error response from daemon: strange things"},
+		{"make", "./go.go:1: undefined: x\nmake[1]: *** [Makefile:25: static] Error 1\nmake: *** [Makefile:41: compose-images] Error 2\n", "docker up: ./go.go:1: undefined: x"},
+		{"compose v1", "ERROR: for web  strange things\nEncountered errors while bringing up the project.\n", "docker up: ERROR: for web  strange things"},
 		{"nothing", "", "docker up: exit status 1"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -60,6 +60,11 @@ func run(ctx context.Context, out *teller, keep bool) error {
 	if err != nil {
 		return err
 	}
+	letGo, err := claim(st.name)
+	if err != nil {
+		return err
+	}
+	defer letGo()
 	if err := st.prepare(ctx, out); err != nil {
 		if ctx.Err() != nil {
 			return end(ctx, st, out, err)

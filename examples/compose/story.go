@@ -289,7 +289,7 @@ The stage is still up, and %[6]s is back too. To try:
   docker exec %[2]s peer ping %[3]s
   docker exec %[2]s peer netcheck
   printf 'GET / HTTP/1.0\r\n\r\n' | docker exec -i %[2]s peer connect %[3]s web
-  docker exec %[4]s relayd top
+  docker exec %[4]s relayd reservations
   docker logs -f %[2]s
   curl http://%[5]s/metrics
 
