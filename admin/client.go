@@ -20,13 +20,23 @@ import (
 )
 
 // Client talks to a running node.
-type Client struct{ http *http.Client }
+type Client struct {
+	http     *http.Client
+	patience time.Duration // with what the node answers at once
+}
+
+// patience is how long a node may take for what takes it 2 seconds at most
+// (Netcheck): one that takes longer hangs, or its machine does.
+const patience = 30 * time.Second
 
 // ErrNotRunning: nobody answers on the socket.
 var ErrNotRunning = errors.New("no node is running here")
 
 // ErrStopped: the node answered, and then did not any more.
 var ErrStopped = errors.New("the running node has stopped")
+
+// ErrSilent: the node took the question, and has not answered.
+var ErrSilent = errors.New("the running node does not answer: it hangs, or its machine is very busy")
 
 // hasStopped recognises that the other end of the socket is gone.
 func hasStopped(err error) bool {
@@ -55,7 +65,7 @@ func Open(ctx context.Context, path string) (*Client, error) {
 	default:
 		return nil, fmt.Errorf("control socket %s: %w", path, plain(err))
 	}
-	return &Client{&http.Client{Transport: &http.Transport{DialContext: dial}}}, nil
+	return &Client{&http.Client{Transport: &http.Transport{DialContext: dial}}, patience}, nil
 }
 
 // Close lets go of idle connections.

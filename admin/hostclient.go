@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -88,8 +89,19 @@ func (c *Client) Drain(ctx context.Context, d time.Duration, begun func()) error
 	return ctx.Err()
 }
 
-// ask makes a request that is answered with one JSON value.
+// ask makes a request that is answered at once, with one JSON value. A ctx with
+// a deadline may be more patient than we are.
 func ask[T any](ctx context.Context, c *Client, method, path string, q url.Values, body []byte) (v T, err error) {
+	if _, ok := ctx.Deadline(); !ok {
+		var cancel func()
+		ctx, cancel = context.WithTimeoutCause(ctx, c.patience, ErrSilent)
+		defer cancel()
+	}
+	defer func() {
+		if err != nil && errors.Is(context.Cause(ctx), ErrSilent) {
+			err = ErrSilent
+		}
+	}()
 	resp, err := c.do(ctx, method, path, q, bytes.NewReader(body))
 	if err != nil {
 		return v, err
