@@ -107,6 +107,10 @@ func lines[T any](ctx context.Context, a *actor, take func(T), args ...string) e
 // so that a slow machine is no failure.
 const patience = 45 * time.Second
 
+// clockSlack is how far the engine's clock may be from ours: less than anything
+// that is waited for stays as it was before.
+const clockSlack = 250 * time.Millisecond
+
 // await waits for an event of one type, which may have happened already, but
 // not before since.
 func await[E node.Event](ctx context.Context, a *actor, since time.Time, what string, ok func(E) bool) (found E, err error) {
@@ -116,7 +120,7 @@ func await[E node.Event](ctx context.Context, a *actor, since time.Time, what st
 	_, err = a.events.find(ctx, func(rec node.EventRecord) bool {
 		e, is, err := decode[E](rec)
 		bad = errors.Join(bad, err)
-		if is && !e.When().Before(since) && ok(e) {
+		if is && !e.When().Before(since.Add(-clockSlack)) && ok(e) {
 			found = e
 			return true
 		}

@@ -94,6 +94,24 @@ func TestFindDocker(t *testing.T) {
 	}
 }
 
+// TestCheckClock: an engine whose clock is wrong, and one that does not tell.
+func TestCheckClock(t *testing.T) {
+	for says, wrong := range map[string]bool{
+		time.Now().Add(-time.Hour).Format(time.RFC3339Nano): true,
+		time.Now().Add(time.Hour).Format(time.RFC3339Nano):  true,
+		"<no value>": false,
+	} {
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, "docker"), []byte("#!/bin/sh\necho '"+says+"'\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		t.Setenv("PATH", dir)
+		if err := (&stage{docker: &docker{}}).checkClock(t.Context()); err != nil != wrong {
+			t.Errorf("%s: %v", says, err)
+		}
+	}
+}
+
 func TestSubnets(t *testing.T) {
 	s := &stage{public: "21.77", private: "10.77"}
 	ours, err := s.subnets()

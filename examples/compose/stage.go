@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -70,7 +71,7 @@ func (s *stage) container(service string) string { return s.name + "-" + service
 // prepare gets everything ready: whatever an earlier demo left is taken down,
 // and the images are built.
 func (s *stage) prepare(ctx context.Context, out *teller) error {
-	if err := s.checkSubnets(ctx); err != nil {
+	if err := errors.Join(s.checkClock(ctx), s.checkSubnets(ctx)); err != nil {
 		return err
 	}
 	out.progress("taking down what an earlier demo left")
@@ -187,6 +188,27 @@ func (s *stage) startTimes(ctx context.Context, actors []*actor) (map[string]str
 		out[a.name] = at
 	}
 	return out, nil
+}
+
+// checkClock finds out whether the engine's clock and ours agree: what happens
+// to actors tells its time by the one, what the story does by the other. They
+// are two on a Mac and where the engine is far away.
+func (s *stage) checkClock(ctx context.Context) error {
+	before := time.Now()
+	text, err := s.run(ctx, "info", "--format", "{{.SystemTime}}")
+	after := time.Now()
+	if ctx.Err() != nil {
+		return err
+	}
+	at, err := time.Parse(time.RFC3339Nano, text)
+	if err != nil {
+		return nil // not every engine tells
+	}
+	if wrong := max(before.Sub(at), at.Sub(after)); wrong > clockSlack {
+		return cli.Fail(fmt.Errorf("the clock of the Docker engine and that of this machine are %v apart", wrong.Round(time.Millisecond)),
+			"restart Docker Desktop, or set the clock of the machine where the engine runs")
+	}
+	return nil
 }
 
 // network is what docker tells of one of its networks.
