@@ -139,7 +139,9 @@ func withPeer[T any](ctx context.Context, n *Node, p peer.ID, f use[T]) (T, erro
 				continue
 			}
 			if ctx.Err() == nil {
-				n.abandon(p)
+				if !answeredReset(err) {
+					n.abandon(p)
+				}
 				err = &UnreachableError{Peer: p, Addrs: len(n.host.Peerstore().Addrs(p)), Err: err}
 			}
 		}
@@ -166,6 +168,14 @@ func withPeer[T any](ctx context.Context, n *Node, p peer.ID, f use[T]) (T, erro
 func final(err error) bool {
 	var refused *service.RefusedError
 	return err == nil || errors.As(err, &refused)
+}
+
+// answeredReset reports whether the peer has reset our stream, as it does when it
+// has too many of ours: go-libp2p takes two pings at a time (v0.51, limits.go).
+// The connection lives, and so may other streams on it.
+func answeredReset(err error) bool {
+	var reset *network.StreamError
+	return errors.As(err, &reset) && reset.Remote
 }
 
 // pause waits about d, or until ctx ends.
