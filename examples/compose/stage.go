@@ -200,11 +200,9 @@ func (s *stage) checkClock(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return err
 	}
-	at, err := time.Parse(time.RFC3339Nano, text)
-	if err != nil {
-		return nil // not every engine tells
-	}
-	if wrong := max(before.Sub(at), at.Sub(after)); wrong > clockSlack {
+	at, bad := time.Parse(time.RFC3339Nano, text) // not every engine tells
+	wrong := max(before.Sub(at), at.Sub(after))
+	if bad == nil && wrong > clockSlack {
 		return cli.Fail(fmt.Errorf("the clock of the Docker engine and that of this machine are %v apart", wrong.Round(time.Millisecond)),
 			"restart Docker Desktop, or set the clock of the machine where the engine runs")
 	}
