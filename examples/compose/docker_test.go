@@ -130,7 +130,7 @@ func TestSubnets(t *testing.T) {
 			t.Errorf("%s: got %v, want %q", tt.subnet, err, tt.want)
 		}
 	}
-	for _, bad := range []string{"300.1", "10", "10.1.2", "a.b", "::"} {
+	for _, bad := range []string{"300.1", "10", "10.1.2", "a.b", "::", "192.168", "10.1", "127.0"} {
 		if got, err := (&stage{public: bad, private: "10.77"}).subnets(); err == nil {
 			t.Errorf("%s: got %v, want an error", bad, got)
 		}

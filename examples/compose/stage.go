@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	manet "github.com/multiformats/go-multiaddr/net"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/causeway-p2p/causeway/internal/cli"
@@ -267,6 +268,9 @@ func (s *stage) subnets() (out []netip.Prefix, err error) {
 			return nil, cli.Usage(fmt.Errorf("DEMO_PUBLIC %q and DEMO_PRIVATE %q are not two numbers from 0 to 255 with a dot", s.public, s.private), otherSubnets)
 		}
 		out = append(out, p)
+	}
+	if internet, err := manet.FromIP(out[0].Addr().AsSlice()); err != nil || !manet.IsPublicAddr(internet) {
+		return nil, cli.Usage(fmt.Errorf("DEMO_PUBLIC %s is no part of the internet: relays there would take themselves for private", s.public), otherSubnets)
 	}
 	return out, nil
 }
