@@ -37,7 +37,7 @@ func withRunning(cmd *cobra.Command, f *NodeFlags, start string, do func(context
 func openError(err error, start string) error {
 	switch {
 	case errors.Is(err, admin.ErrNotRunning):
-		return Fail(err, "start one with: %s", start)
+		return Fail(err, "start one with: %s, or name the --data-dir of the one that runs", start)
 	case errors.Is(err, fs.ErrPermission):
 		return Fail(err, "as the user who started it, or with your own --data-dir")
 	}
