@@ -42,11 +42,13 @@ compose-images: # those of the demo, under a tag of its own
 	@$(MAKE) images TAGS=$(TAGS) CONTEXT=$(CONTEXT) STATIC='./cmd/... ./examples/compose/router ./examples/compose/web'
 	@$(call image,examples/compose/Dockerfile,stage)
 
+# Not "go run", which fails after Ctrl-C even if the program has ended well, and adds
+# a line of its own to what that says.
 compose-demo: ## relays and peers behind real NATs, in Docker (KEEP=1 leaves them running)
-	@$(GO) run ./examples/compose $(if $(KEEP),--keep)
+	@$(GO) build -o bin/compose ./examples/compose && bin/compose $(if $(KEEP),--keep)
 
 compose-down: ## take down what a demo in Docker has left
-	@$(GO) run ./examples/compose down
+	@$(GO) build -o bin/compose ./examples/compose && bin/compose down
 
 docker-test: ## the images and the demo in Docker (needs an engine)
 	DOCKER_TESTS=require $(GO) test -count=1 -p 1 -timeout 20m -v ./internal/images ./examples/compose
