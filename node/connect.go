@@ -140,7 +140,7 @@ func withPeer[T any](ctx context.Context, n *Node, p peer.ID, f use[T]) (T, erro
 			}
 			if ctx.Err() == nil {
 				if !answeredReset(err) {
-					n.abandon(p)
+					n.abandon(conn)
 				}
 				err = &UnreachableError{Peer: p, Addrs: len(n.host.Peerstore().Addrs(p)), Err: err}
 			}
@@ -245,9 +245,14 @@ func (n *Node) clearDialBackoff(p peer.ID) {
 	}
 }
 
-// abandon gives up the connections to p, because nothing comes back on them.
-func (n *Node) abandon(p peer.ID) {
-	for _, c := range n.host.Network().ConnsToPeer(p) {
-		c.Close()
+// abandon gives up a connection, because nothing comes back on it. The others to
+// the same peer may be dead for the same reason, or carry somebody's streams:
+// which, a ping tells.
+func (n *Node) abandon(conn network.Conn) {
+	conn.Close()
+	for _, c := range n.host.Network().ConnsToPeer(conn.RemotePeer()) {
+		if c != conn && !c.IsClosed() {
+			n.beside(func(ctx context.Context) { n.closeIfDead(ctx, c) })
+		}
 	}
 }

@@ -111,6 +111,8 @@ func newHost(cfg Config, addrs func([]ma.Multiaddr) []ma.Multiaddr) (host.Host, 
 	opts = append(opts, cfg.Libp2p...)
 	if cfg.Relay != relay.Off {
 		opts = append(opts, relayResources(cfg.RelayLimits))
+	} else {
+		opts = append(opts, peerResources())
 	}
 	h, err := libp2p.New(opts...)
 	if err != nil {

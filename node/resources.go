@@ -11,6 +11,7 @@ import (
 	rcmgr "github.com/libp2p/go-libp2p/p2p/host/resource-manager"
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/proto"
 	relayv2 "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/relay"
+	"github.com/libp2p/go-libp2p/p2p/protocol/ping"
 	"github.com/libp2p/go-libp2p/x/rate"
 
 	"github.com/causeway-p2p/causeway/relay"
@@ -32,19 +33,49 @@ const (
 	connRate = 5
 )
 
-// relayResources gives a host the resource manager that a relay needs, unless it
-// has one by an option before this.
-func relayResources(l relay.Limits) libp2p.Option {
+// withResources gives a host the resource manager that make makes, unless it has
+// one by an option before this.
+func withResources(make func() (network.ResourceManager, error)) libp2p.Option {
 	return func(c *libp2p.Config) error {
 		if c.ResourceManager != nil {
 			return nil
 		}
-		rm, err := resources(l)
+		rm, err := make()
 		if err != nil {
 			return fmt.Errorf("resource manager: %w", err)
 		}
 		return c.Apply(libp2p.ResourceManager(rm))
 	}
+}
+
+func relayResources(l relay.Limits) libp2p.Option {
+	return withResources(func() (network.ResourceManager, error) { return resources(l) })
+}
+
+// peerResources are libp2p's, but for the pings.
+func peerResources() libp2p.Option {
+	return withResources(func() (network.ResourceManager, error) {
+		scaling := defaultLimits()
+		return rcmgr.NewResourceManager(rcmgr.NewFixedLimiter(scaling.AutoScale()))
+	})
+}
+
+// pingsPerPeer is how many pings one peer may have under way with us, either
+// way. libp2p takes 2 and resets others (v0.51, limits.go): as many are under way
+// when a path is being changed, besides those that somebody asked for.
+const pingsPerPeer = 16
+
+// defaultLimits are libp2p's, and more pings.
+func defaultLimits() rcmgr.ScalingLimitConfig {
+	scaling := rcmgr.DefaultLimits
+	libp2p.SetDefaultServiceLimits(&scaling)
+	pings := rcmgr.BaseLimit{
+		Streams: 2 * pingsPerPeer, StreamsInbound: pingsPerPeer, StreamsOutbound: pingsPerPeer,
+		Memory: 2 * pingsPerPeer * (256<<10 + 16<<10), // a yamux window and a buffer each
+	}
+	scaling.AddServicePeerLimit(ping.ServiceName, pings, rcmgr.BaseLimitIncrease{})
+	scaling.AddProtocolPeerLimit(ping.ID, pings, rcmgr.BaseLimitIncrease{})
+	return scaling
 }
 
 // resources is libp2p's resource manager, with limits under which a relay can
@@ -54,8 +85,7 @@ func relayResources(l relay.Limits) libp2p.Option {
 // address whatever the machine.
 func resources(l relay.Limits) (network.ResourceManager, error) {
 	l = l.WithDefaults()
-	scaling := rcmgr.DefaultLimits
-	libp2p.SetDefaultServiceLimits(&scaling)
+	scaling := defaultLimits()
 	auto := scaling.AutoScale()
 	limits := auto.ToPartialLimitConfig()
 
