@@ -24,7 +24,6 @@ LABEL org.opencontainers.image.vendor="Causeway" \
 COPY --chown=65532:65532 --from=build /src/bin/static/data /data
 # The root filesystem may be read-only: what is temporary goes to the volume too.
 ENV TMPDIR=/data
-VOLUME /data
 USER 65532:65532
 STOPSIGNAL SIGTERM
 
@@ -38,6 +37,7 @@ ENV RELAYD_DATA_DIR=/data RELAYD_DRAIN=8s
 EXPOSE 4001/tcp 4001/udp
 HEALTHCHECK --interval=5s --timeout=5s --start-period=20s CMD ["/bin/relayd", "healthcheck"]
 ENTRYPOINT ["/bin/relayd"]
+VOLUME /data
 
 FROM base AS peer
 LABEL org.opencontainers.image.title="peer" \
@@ -47,3 +47,4 @@ ENV PEER_DATA_DIR=/data
 HEALTHCHECK --interval=5s --timeout=5s --start-period=20s CMD ["/bin/peer", "healthcheck"]
 ENTRYPOINT ["/bin/peer"]
 CMD ["up"]
+VOLUME /data

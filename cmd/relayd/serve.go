@@ -98,8 +98,9 @@ func serve(cmd *cobra.Command, o *options) (err error) {
 				continue
 			}
 			rec, err := node.Record(e)
-			if err != nil {
-				return err
+			if err != nil { // no reason to stop serving
+				fmt.Fprintln(cmd.ErrOrStderr(), "cannot tell an event:", err)
+				continue
 			}
 			teller.Tell(rec)
 		}

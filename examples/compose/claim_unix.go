@@ -30,8 +30,5 @@ func claim(name string) (letGo func(), err error) {
 		return nil, cli.Fail(fmt.Errorf("a demo named %s is running already", name),
 			"again when it has ended, or DEMO_NAME=demo2 %s", otherSubnets)
 	}
-	return func() {
-		os.Remove(path)
-		f.Close()
-	}, nil
+	return func() { f.Close() }, nil // the file stays: whoever removed it might remove the next one's
 }

@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// The tests run the demo as a user does, on a stage of their own, whenever a
-// Docker engine answers. DOCKER_TESTS=require makes them fail otherwise.
+// The demo is run as a user does, on a stage of its own, whenever a Docker engine
+// answers. DOCKER_TESTS=require makes that a must, and runs the bad days too.
 
 // testEnv is where the tests' stage is: not where somebody's demo may be.
 var testEnv = []string{"DEMO_NAME=causeway-test", "DEMO_PUBLIC=21.79", "DEMO_PRIVATE=10.79"}
@@ -30,6 +30,15 @@ func requireDocker(t *testing.T) {
 		}
 		t.Skipf("skipped: %v", err)
 	}
+}
+
+// requireAll skips a test of which one run of the demo is enough.
+func requireAll(t *testing.T) {
+	t.Helper()
+	if os.Getenv("DOCKER_TESTS") != "require" {
+		t.Skip("skipped: make docker-test runs it")
+	}
+	requireDocker(t)
 }
 
 // demo is a run of the program.
@@ -134,7 +143,7 @@ func TestDemo(t *testing.T) {
 
 // TestDemoFails breaks the stage in the middle of the story.
 func TestDemoFails(t *testing.T) {
-	requireDocker(t)
+	requireAll(t)
 	d := startDemo(t)
 	d.waitFor(t, "A reaches B, knowing")
 	if out, err := exec.Command("docker", "kill", "causeway-test-web").CombinedOutput(); err != nil {
@@ -153,7 +162,7 @@ func TestDemoFails(t *testing.T) {
 
 // TestDemoInterrupted presses Ctrl-C while the stage is set up, and later.
 func TestDemoInterrupted(t *testing.T) {
-	requireDocker(t)
+	requireAll(t)
 	for _, moment := range []string{"stage   A and B are", "C reaches A: no hole"} {
 		t.Run(moment, func(t *testing.T) {
 			d := startDemo(t)

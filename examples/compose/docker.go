@@ -139,7 +139,7 @@ var complaints = []struct {
 	},
 }
 
-const otherSubnets = "DEMO_PUBLIC=21.78 DEMO_PRIVATE=10.78 make compose-demo"
+const otherSubnets = "DEMO_PUBLIC=21.78 DEMO_PRIVATE=172.30 make compose-demo"
 
 // explain makes one sentence of a failed command.
 func explain(what string, err error, said string) error {

@@ -14,7 +14,7 @@ import (
 // TestDemoKept looks around on a stage that was left, as somebody would who was
 // told what to try.
 func TestDemoKept(t *testing.T) {
-	requireDocker(t)
+	requireAll(t)
 	d := startDemo(t, "--keep")
 	<-d.ended
 	if code := d.ProcessState.ExitCode(); code != 0 {

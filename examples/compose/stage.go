@@ -230,13 +230,13 @@ func (s *stage) checkSubnets(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	text, err := s.run(ctx, append([]string{"network", "inspect"}, strings.Fields(ids)...)...)
-	if err != nil {
-		return err
-	}
 	var networks []network
-	if err := json.Unmarshal([]byte(text), &networks); err != nil {
-		return fmt.Errorf("docker network inspect: %w", err)
+	text, err := s.run(ctx, append([]string{"network", "inspect"}, strings.Fields(ids)...)...)
+	if err == nil { // otherwise one has just been removed, and the engine will tell
+		err = json.Unmarshal([]byte(text), &networks)
+	}
+	if ctx.Err() != nil {
+		return err
 	}
 	own := make(map[string]bool)
 	for _, n := range networks {
