@@ -35,6 +35,9 @@ func TestShown(t *testing.T) {
 	is := func(addr string, r reachability.Reachability) reachability.AddrVerdict {
 		return reachability.AddrVerdict{Addr: addr, Reachability: r}
 	}
+	tried := func(addr string, failed int) reachability.AddrVerdict {
+		return reachability.AddrVerdict{Addr: addr, Reachability: private, Source: "interface", FailedBy: failed}
+	}
 	for _, c := range []struct {
 		name                       string
 		direct, announce, circuits []string
@@ -61,6 +64,14 @@ func TestShown(t *testing.T) {
 		{
 			name: "public: one transport is blocked", direct: []string{pub4, tcp4}, circuits: []string{circuit},
 			verdict: verdict(public, unknown, is(pub4, public), is(tcp4, private)), want: []string{pub4},
+		},
+		{
+			name: "public: one server could not dial one transport of an interface", direct: []string{pub4, tcp4},
+			verdict: verdict(public, unknown, is(pub4, public), tried(tcp4, 1)), want: []string{pub4, tcp4},
+		},
+		{
+			name: "public: two servers could not", direct: []string{pub4, tcp4},
+			verdict: verdict(public, unknown, is(pub4, public), tried(tcp4, 2)), want: []string{pub4},
 		},
 		{
 			name: "dual stack: v6 public, v4 private", direct: []string{pub4, pub6, lan}, circuits: []string{circuit},

@@ -1,6 +1,7 @@
 package reachability
 
 import (
+	"maps"
 	"slices"
 	"time"
 
@@ -101,11 +102,14 @@ func (v Verdict) NeedsCircuit(relay ma.Multiaddr) bool {
 }
 
 // Unreachable returns the addresses that servers tried and could not dial, as
-// a set of their string forms: they are not worth advertising.
+// a set of their string forms: they are not worth advertising. Where nothing is
+// known to be in the way, one server's word is not enough: the node is public,
+// the address that of an interface, and the fault may be the server's.
 func (v Verdict) Unreachable() map[string]bool {
 	set := make(map[string]bool)
 	for _, a := range v.Addrs {
-		if a.Reachability == Private {
+		doubtful := v.Reachability == Public && a.Interface() && a.FailedBy < 2
+		if a.Reachability == Private && !doubtful {
 			set[a.Addr] = true
 		}
 	}
@@ -129,7 +133,7 @@ func (v Verdict) same(w Verdict) bool {
 		v.Because == w.Because &&
 		slices.EqualFunc(v.Addrs, w.Addrs, func(a, b AddrVerdict) bool {
 			return a.Addr == b.Addr && a.Reachability == b.Reachability
-		})
+		}) && maps.Equal(v.Unreachable(), w.Unreachable())
 }
 
 // stronger: one address that works makes a node reachable, whatever fails.
