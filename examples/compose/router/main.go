@@ -1,6 +1,6 @@
 //go:build linux
 
-// Router is the NAT router between a LAN of the demo and its internet, in a
+// Command router is the NAT router between a LAN of the demo and its internet, in a
 // container of its own with two networks and the capability NET_ADMIN. It gives
 // the LAN's interface the address that the machines there have as their
 // gateway, puts its rules into the kernel, and then has nothing to do: the

@@ -1,6 +1,6 @@
 //go:build !linux
 
-// Router is the NAT router of the demo's LANs, which needs Linux.
+// Command router is the NAT router of the demo's LANs, which needs Linux.
 package main
 
 import (
