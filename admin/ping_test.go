@@ -10,6 +10,7 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
+	"github.com/causeway-p2p/causeway/internal/virtual"
 	"github.com/causeway-p2p/causeway/node"
 )
 
@@ -45,7 +46,7 @@ func TestUpgradeIsTold(t *testing.T) {
 		{"no answer between", []step{{ping: relayed}, {err: "gone"}, {event: upgrade("p")}, {ping: direct}}, "relay error upgrade direct"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			virtual.Test(t, func(t *testing.T) {
 				events := make(chan node.Event, 10)
 				w := httptest.NewRecorder()
 				p := pinging{lines: newLineWriter(w), peer: "p", events: events}
@@ -119,7 +120,7 @@ func said(t *testing.T, body string) string {
 // TestUpgradeAfter: the time is that since the first ping over the relay was
 // sent, whatever became of the connection meanwhile.
 func TestUpgradeAfter(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual.Test(t, func(t *testing.T) {
 		relayed := node.Path{Relay: someRelay(t), Transport: "quic"}
 		events := make(chan node.Event, 1)
 		w := httptest.NewRecorder()
@@ -144,7 +145,7 @@ func TestUpgradeAfter(t *testing.T) {
 
 // TestWaitTellsUpgradesAtOnce: not only when the next ping is due.
 func TestWaitTellsUpgradesAtOnce(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual.Test(t, func(t *testing.T) {
 		events := make(chan node.Event, 1)
 		w := httptest.NewRecorder()
 		p := pinging{lines: newLineWriter(w), peer: "p", events: events, begun: true}

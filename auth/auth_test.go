@@ -19,6 +19,7 @@ import (
 
 	"github.com/causeway-p2p/causeway/auth/pb"
 	"github.com/causeway-p2p/causeway/internal/oneshot"
+	"github.com/causeway-p2p/causeway/internal/virtual"
 	"github.com/causeway-p2p/causeway/testnet"
 )
 
@@ -26,7 +27,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func simulate(t *testing.T, f func(t *testing.T, n *testnet.Net)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
+	virtual.Test(t, func(t *testing.T) {
 		n := testnet.New(testnet.Config{})
 		t.Cleanup(n.Close)
 		f(t, n)

@@ -25,6 +25,7 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 	"go.uber.org/goleak"
 
+	"github.com/causeway-p2p/causeway/internal/virtual"
 	"github.com/causeway-p2p/causeway/testnet"
 )
 
@@ -61,7 +62,7 @@ func (w *world) latency(from, to netip.Addr) time.Duration {
 func simulate(t *testing.T, f func(t *testing.T, w *world)) {
 	t.Helper()
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	virtual.Test(t, func(t *testing.T) {
 		w := &world{T: t}
 		w.net = testnet.New(testnet.Config{LatencyFunc: w.latency})
 		t.Cleanup(testnet.Linger)

@@ -11,11 +11,12 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
+
+	"github.com/causeway-p2p/causeway/internal/virtual"
 )
 
 func content(c *Cache) (all []peer.AddrInfo) {
@@ -24,7 +25,7 @@ func content(c *Cache) (all []peer.AddrInfo) {
 }
 
 func TestCacheRoundTrip(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual.Test(t, func(t *testing.T) {
 		file := filepath.Join(t.TempDir(), "relays.json")
 		c := OpenCache(file)
 		if got := content(c); len(got) > 0 {

@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/libp2p/go-libp2p"
@@ -19,6 +18,7 @@ import (
 	mh "github.com/multiformats/go-multihash"
 	"go.uber.org/goleak"
 
+	"github.com/causeway-p2p/causeway/internal/virtual"
 	"github.com/causeway-p2p/causeway/testnet"
 )
 
@@ -26,7 +26,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func simulate(t *testing.T, f func(t *testing.T, n *testnet.Net)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
+	virtual.Test(t, func(t *testing.T) {
 		n := testnet.New(testnet.Config{})
 		t.Cleanup(n.Close)
 		f(t, n)

@@ -5,6 +5,8 @@ import (
 	"net"
 	"testing"
 	"testing/synctest"
+
+	"github.com/causeway-p2p/causeway/internal/virtual"
 )
 
 func TestBacklog(t *testing.T) {
@@ -69,7 +71,7 @@ func TestBacklogExact(t *testing.T) {
 }
 
 func TestPacer(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual.Test(t, func(t *testing.T) {
 		b := &backlog{}
 		to := writerFunc(func(p []byte) (int, error) { // as a stream does
 			b.enqueued(len(p))

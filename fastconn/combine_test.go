@@ -10,6 +10,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/causeway-p2p/causeway/internal/virtual"
 )
 
 // slow is a security layer whose writes take until the test lets them go.
@@ -84,7 +86,7 @@ func (s *slow) state() (writes, bytes int) {
 }
 
 func TestCombine(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual.Test(t, func(t *testing.T) {
 		s := newSlow()
 		c := combineBusy(s)
 		for range 10 {
@@ -111,7 +113,7 @@ func TestCombine(t *testing.T) {
 
 // TestCombineBound holds that a writer waits when the queue is full.
 func TestCombineBound(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual.Test(t, func(t *testing.T) {
 		s := newSlow()
 		c := combineBusy(s)
 		c.Write(make([]byte, 64<<10))
@@ -189,7 +191,7 @@ func TestCombineOrder(t *testing.T) {
 
 // TestCombineError: a send that fails later ends the connection.
 func TestCombineError(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual.Test(t, func(t *testing.T) {
 		s := newSlow()
 		s.err = io.ErrClosedPipe
 		c := combineBusy(s)
@@ -231,7 +233,7 @@ func TestCombineClose(t *testing.T) {
 		{"a network that is stuck", 1, 20, closeWait},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			virtual.Test(t, func(t *testing.T) {
 				s := newSlow()
 				c := combineBusy(s)
 				// As yamux does with its last word.
@@ -263,7 +265,7 @@ func TestCombineClose(t *testing.T) {
 }
 
 func TestCombineDeadline(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual.Test(t, func(t *testing.T) {
 		s := newSlow()
 		c := combineBusy(s)
 		c.SetDeadline(time.Now().Add(10 * time.Second))
@@ -293,7 +295,7 @@ func TestCombineDeadline(t *testing.T) {
 // TestCombinePause: a small write after a pause is sent when Write returns, and
 // what another goroutine writes meanwhile after it.
 func TestCombinePause(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual.Test(t, func(t *testing.T) {
 		s := newSlow()
 		c := combine(s)
 		wrote := make(chan error)

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/causeway-p2p/causeway/internal/virtual"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -171,7 +173,7 @@ func (f *fake) expect(t *testing.T, want ...Change) {
 // TestRoaming: one call for what happens within a moment, and none for what
 // does not matter.
 func TestRoaming(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual.Test(t, func(t *testing.T) {
 		f := &fake{state: state(viaHome, "192.168.1.10")}
 		f.start(t)
 		for range 100 {
@@ -213,7 +215,7 @@ func TestRoaming(t *testing.T) {
 }
 
 func TestSleep(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual.Test(t, func(t *testing.T) {
 		f := &fake{state: state(viaHome, "192.168.1.10")}
 		f.start(t)
 		f.set(func() { f.ahead += slept }) // a clock that was corrected
@@ -234,7 +236,7 @@ func TestSleep(t *testing.T) {
 
 // TestPolling is what systems without hints get.
 func TestPolling(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual.Test(t, func(t *testing.T) {
 		f := &fake{state: state(viaHome, "192.168.1.10"), tells: errors.ErrUnsupported}
 		f.start(t)
 		f.set(func() { f.state = state(viaHome) })
@@ -246,7 +248,7 @@ func TestPolling(t *testing.T) {
 }
 
 func TestNoInterfaces(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual.Test(t, func(t *testing.T) {
 		want := errors.New("not allowed")
 		w := watcher{read: func() (snapshot, error) { return snapshot{}, want }, clocks: systemClocks()}
 		deaf := func(ctx context.Context, _ chan<- struct{}) error { <-ctx.Done(); return nil }

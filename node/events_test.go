@@ -15,6 +15,7 @@ import (
 
 	"github.com/causeway-p2p/causeway/auth"
 	"github.com/causeway-p2p/causeway/autorelay"
+	"github.com/causeway-p2p/causeway/internal/virtual"
 	"github.com/causeway-p2p/causeway/netwatch"
 	"github.com/causeway-p2p/causeway/reachability"
 )
@@ -143,7 +144,7 @@ func TestBroadcasterHistory(t *testing.T) {
 }
 
 func TestBroadcasterContext(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual.Test(t, func(t *testing.T) {
 		b := newBroadcaster()
 		ctx, cancel := context.WithCancel(t.Context())
 		ch := b.subscribe(ctx, false)

@@ -11,7 +11,6 @@ import (
 	"net"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/libp2p/go-libp2p"
@@ -20,6 +19,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 
+	"github.com/causeway-p2p/causeway/internal/virtual"
 	"github.com/causeway-p2p/causeway/relay"
 	"github.com/causeway-p2p/causeway/testnet"
 )
@@ -47,7 +47,7 @@ func simulateAt(t *testing.T, latency time.Duration, f func(t *testing.T, w *wor
 func simulateOn(t *testing.T, cfg testnet.Config, f func(t *testing.T, w *world)) {
 	t.Helper()
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	virtual.Test(t, func(t *testing.T) {
 		w := &world{T: t, net: testnet.New(cfg), boxes: make(map[peer.ID]*testnet.Host)}
 		t.Cleanup(testnet.Linger)
 		t.Cleanup(w.net.Close)

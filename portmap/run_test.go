@@ -11,6 +11,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/causeway-p2p/causeway/internal/virtual"
 )
 
 // router is a gateway in virtual time.
@@ -226,7 +228,7 @@ func (r *rig) expect(state State, text string, public ...string) {
 const mappedText = "the router 192.168.1.1 maps UDP 4001, TCP 4001 at 8.1.1.1 (PCP)"
 
 func TestLifecycle(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual.Test(t, func(t *testing.T) {
 		g := newRouter(PCP, "8.1.1.1")
 		r := start(t, Config{}, g)
 		r.expect(Mapped, mappedText, "udp 8.1.1.1:4001", "tcp 8.1.1.1:4001")
@@ -263,7 +265,7 @@ func TestLifecycle(t *testing.T) {
 
 // TestRestart: the router has forgotten everything, or has another address.
 func TestRestart(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual.Test(t, func(t *testing.T) {
 		g := newRouter(PCP, "8.1.1.1")
 		g.shift = 7
 		r := start(t, Config{}, g)
@@ -289,7 +291,7 @@ func TestRestart(t *testing.T) {
 
 // TestSilence: the router goes away, and comes back.
 func TestSilence(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual.Test(t, func(t *testing.T) {
 		g := newRouter(PCP, "8.1.1.1")
 		r := start(t, Config{}, g)
 		g.set(func() { g.silent = true })
@@ -318,7 +320,7 @@ func TestSilence(t *testing.T) {
 }
 
 func TestRoaming(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual.Test(t, func(t *testing.T) {
 		g := newRouter(UPnP, "8.1.1.1")
 		r := start(t, Config{}, g)
 		r.expect(Mapped, strings.Replace(mappedText, "PCP", "UPnP", 1), "udp 8.1.1.1:4001", "tcp 8.1.1.1:4001")
@@ -382,7 +384,7 @@ func TestOddGateways(t *testing.T) {
 		{"a year", func(g *router) { g.lifetime = 365 * 24 * time.Hour }, Mapped, mappedText, []string{"udp 8.1.1.1:4001", "tcp 8.1.1.1:4001"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			virtual.Test(t, func(t *testing.T) {
 				g := newRouter(PCP, "8.1.1.1")
 				c.change(g)
 				r := start(t, Config{}, g)
@@ -404,7 +406,7 @@ func TestOddGateways(t *testing.T) {
 
 // TestSecondChoice: the preferred gateway maps nothing.
 func TestSecondChoice(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual.Test(t, func(t *testing.T) {
 		bad, good := newRouter(PCP, "8.1.1.1"), newRouter(UPnP, "8.1.1.1")
 		bad.refuse[quic], bad.refuse[tcp] = pcpNotAuthorized, pcpNotAuthorized
 		r := start(t, Config{}, bad, good)
@@ -414,7 +416,7 @@ func TestSecondChoice(t *testing.T) {
 
 // TestRenewalFails: what is held is held until it expires.
 func TestRenewalFails(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual.Test(t, func(t *testing.T) {
 		g := newRouter(PCP, "8.1.1.1")
 		r := start(t, Config{Lease: 10 * time.Minute}, g)
 		g.set(func() { g.refuse[quic] = pcpNoResources })

@@ -4,7 +4,6 @@ import (
 	"context"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/libp2p/go-libp2p"
@@ -19,6 +18,7 @@ import (
 	"go.uber.org/fx"
 	"go.uber.org/goleak"
 
+	"github.com/causeway-p2p/causeway/internal/virtual"
 	"github.com/causeway-p2p/causeway/testnet"
 )
 
@@ -29,7 +29,7 @@ const port = 4001
 // simulate runs f in virtual time on a network of its own.
 func simulate(t *testing.T, f func(t *testing.T, n *testnet.Net)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
+	virtual.Test(t, func(t *testing.T) {
 		n := testnet.New(testnet.Config{Latency: 25 * time.Millisecond})
 		t.Cleanup(testnet.Linger)
 		t.Cleanup(n.Close)

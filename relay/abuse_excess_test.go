@@ -4,12 +4,13 @@ import (
 	"bytes"
 	"io"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	pbv2 "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/pb"
 	"google.golang.org/protobuf/encoding/protodelim"
+
+	"github.com/causeway-p2p/causeway/internal/virtual"
 )
 
 // TestExcess: of what is sent beyond the limit nothing arrives, and all before
@@ -27,7 +28,7 @@ func TestExcess(t *testing.T) {
 
 func excess(t *testing.T, most, size, piece int, down bool) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
+	virtual.Test(t, func(t *testing.T) {
 		sent := bytes.Repeat([]byte("0123456789"), size/10+1)[:size]
 		var got []byte
 		send := func(s *side) {

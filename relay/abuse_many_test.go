@@ -7,13 +7,14 @@ import (
 	"runtime"
 	"slices"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	pbv2 "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/pb"
 	"google.golang.org/protobuf/encoding/protodelim"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/causeway-p2p/causeway/internal/virtual"
 )
 
 // crowd is a relay on a wire, with more strangers than a simulated network
@@ -27,7 +28,7 @@ type crowd struct {
 // all others agree, and then do as rest says.
 func gather(t *testing.T, l Limits, rest func(*side), f func(t *testing.T, c *crowd)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
+	virtual.Test(t, func(t *testing.T) {
 		w := newWire(t, 4<<10, func(dst peer.ID, s *side) {
 			if dst == named("honest") {
 				agrees(dst, s)

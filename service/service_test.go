@@ -23,6 +23,7 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 	"go.uber.org/goleak"
 
+	"github.com/causeway-p2p/causeway/internal/virtual"
 	"github.com/causeway-p2p/causeway/service/pb"
 	"github.com/causeway-p2p/causeway/testnet"
 )
@@ -34,7 +35,7 @@ const patience = 30 * time.Second
 
 func simulate(t *testing.T, f func(t *testing.T, n *testnet.Net)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
+	virtual.Test(t, func(t *testing.T) {
 		n := testnet.New(testnet.Config{})
 		t.Cleanup(n.Close)
 		f(t, n)

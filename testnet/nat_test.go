@@ -5,9 +5,9 @@ import (
 	"net"
 	"net/netip"
 	"testing"
-	"testing/synctest"
 	"time"
 
+	"github.com/causeway-p2p/causeway/internal/virtual"
 	"github.com/causeway-p2p/causeway/testnet"
 )
 
@@ -73,7 +73,7 @@ func (s socket) reaches(endpoint netip.AddrPort, at socket) bool {
 // simulate runs f in virtual time on a network of its own.
 func simulate(t *testing.T, cfg testnet.Config, f func(t *testing.T, n *testnet.Net)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
+	virtual.Test(t, func(t *testing.T) {
 		n := testnet.New(cfg)
 		t.Cleanup(testnet.Linger)
 		t.Cleanup(n.Close)

@@ -11,8 +11,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
+
+	"github.com/causeway-p2p/causeway/internal/virtual"
 )
 
 // Virtual time needs a testing/synctest bubble, and a bubble needs a
@@ -63,7 +64,7 @@ func runChild() {
 	}
 	os.Args = os.Args[:1] // testing.Main parses them
 	measure := func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
+		virtual.Test(t, func(t *testing.T) {
 			w := newWorld(t, j.Side, j.Seed)
 			w.size = j.Size
 			values := sc.run(w)

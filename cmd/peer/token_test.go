@@ -9,12 +9,13 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
+
+	"github.com/causeway-p2p/causeway/internal/virtual"
 )
 
 func TestTokenFile(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual.Test(t, func(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "token")
 		write := func(text string) {
 			t.Helper()

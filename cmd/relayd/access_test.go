@@ -8,13 +8,13 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/causeway-p2p/causeway/internal/virtual"
 	"github.com/causeway-p2p/causeway/relay"
 	"github.com/causeway-p2p/causeway/relay/callout"
 )
@@ -134,7 +134,7 @@ func TestRevocationsAreFollowed(t *testing.T) {
 		}
 	}
 	write("")
-	synctest.Test(t, func(t *testing.T) {
+	virtual.Test(t, func(t *testing.T) {
 		a, start := opened(t, func(o *accessOptions) { o.issuers, o.revoked = []string{somebody}, file })
 		if n := start.Trust.Revoked.Len(); n != 0 {
 			t.Errorf("at the start: got %d entries", n)

@@ -16,6 +16,8 @@ import (
 	"github.com/libp2p/go-libp2p/core/protocol"
 	"go.uber.org/goleak"
 	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/causeway-p2p/causeway/internal/virtual"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -62,7 +64,7 @@ func bounds(burst, streams int) Bounds {
 
 // TestCrowd: silent streams do not keep others out.
 func TestCrowd(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual.Test(t, func(t *testing.T) {
 		v := NewServer(bounds(1, 3), untilReset)
 		var all []*silent
 		for i := range 10 {
@@ -91,7 +93,7 @@ func TestCrowd(t *testing.T) {
 
 // TestStopWaits: after Stop, what the exchanges use may go.
 func TestStopWaits(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual.Test(t, func(t *testing.T) {
 		done := make(chan struct{})
 		v := NewServer(bounds(1, 3), func(network.Stream) error { <-done; return nil })
 		go v.Handle(newSilent("p"))

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/causeway-p2p/causeway/internal/virtual"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -29,7 +31,7 @@ func replace(t *testing.T, path, text string) {
 }
 
 func TestFile(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual.Test(t, func(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "acl")
 		replace(t, path, "deny all")
 		var mu sync.Mutex // guards the two below

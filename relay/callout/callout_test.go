@@ -21,6 +21,8 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	"go.uber.org/goleak"
+
+	"github.com/causeway-p2p/causeway/internal/virtual"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -181,7 +183,7 @@ func TestDown(t *testing.T) {
 }
 
 func TestSlow(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual.Test(t, func(t *testing.T) {
 		c := newClient(t, Config{URL: "https://x", FailOpen: true, Client: &http.Client{Transport: transport(func(r *http.Request) (*http.Response, error) {
 			<-r.Context().Done()
 			return nil, r.Context().Err()
@@ -220,7 +222,7 @@ func TestSlow(t *testing.T) {
 
 // TestKeep: answers are good for 5 seconds, failures for one.
 func TestKeep(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual.Test(t, func(t *testing.T) {
 		var asked atomic.Int32
 		answer := `{"allow":true}`
 		client := &http.Client{Transport: transport(func(*http.Request) (*http.Response, error) {
@@ -297,7 +299,7 @@ func TestStorm(t *testing.T) {
 // TestFlood of many peers: 64 requests at a time, more wait up to the time-out,
 // and what is beyond the bound is answered at once.
 func TestFlood(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual.Test(t, func(t *testing.T) {
 		var open, most atomic.Int32
 		c := newClient(t, Config{URL: "https://x", Client: &http.Client{Transport: transport(func(r *http.Request) (*http.Response, error) {
 			n := open.Add(1)

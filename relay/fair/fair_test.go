@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/causeway-p2p/causeway/internal/virtual"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -99,7 +101,7 @@ func within(t *testing.T, what string, got, want int64, percent float64) {
 	}
 }
 
-func simulate(t *testing.T, f func(t *testing.T)) { t.Helper(); synctest.Test(t, f) }
+func simulate(t *testing.T, f func(t *testing.T)) { t.Helper(); virtual.Test(t, f) }
 
 func TestNothingIsCapped(t *testing.T) {
 	f := New(0, 0).Share(0, 0).Flow()

@@ -9,13 +9,14 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"testing/synctest"
 
 	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/causeway-p2p/causeway/internal/virtual"
 )
 
 func TestLocked(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) { // waits for the lock in virtual time
+	virtual.Test(t, func(t *testing.T) { // waits for the lock in virtual time
 		path := filepath.Join(t.TempDir(), "usage.db")
 		open(t, path)
 		_, err := Open(path)

@@ -4,8 +4,9 @@ import (
 	"bytes"
 	"path/filepath"
 	"testing"
-	"testing/synctest"
 	"time"
+
+	"github.com/causeway-p2p/causeway/internal/virtual"
 )
 
 func at(s string) time.Time {
@@ -49,7 +50,7 @@ func TestNextMonth(t *testing.T) {
 
 // TestMonths in virtual time, over a restart.
 func TestMonths(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual.Test(t, func(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "usage.db")
 		s := open(t, path)
 		go s.Run(t.Context())

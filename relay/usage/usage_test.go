@@ -10,11 +10,12 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	"go.uber.org/goleak"
+
+	"github.com/causeway-p2p/causeway/internal/virtual"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -58,7 +59,7 @@ func (s *Store) inMemory() (live, idle int) {
 }
 
 func TestRestart(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual.Test(t, func(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "usage.db")
 		s := open(t, path)
 		began := time.Now().UTC()
@@ -97,7 +98,7 @@ func TestRestart(t *testing.T) {
 }
 
 func TestKill(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual.Test(t, func(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "usage.db")
 		s := open(t, path)
 		ctx, cancel := context.WithCancel(t.Context())
@@ -122,7 +123,7 @@ func TestKill(t *testing.T) {
 }
 
 func TestRun(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual.Test(t, func(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "usage.db")
 		s := open(t, path)
 		ctx, cancel := context.WithCancel(t.Context())
@@ -245,7 +246,7 @@ func TestMemoryIsBounded(t *testing.T) {
 
 func TestPrune(t *testing.T) {
 	for _, path := range []string{"", "usage.db"} {
-		synctest.Test(t, func(t *testing.T) {
+		virtual.Test(t, func(t *testing.T) {
 			if path != "" {
 				path = filepath.Join(t.TempDir(), path)
 			}
@@ -333,7 +334,7 @@ func TestTop(t *testing.T) {
 // TestFailingDisk: Run asks it again every half minute, however many want to be
 // written early.
 func TestFailingDisk(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual.Test(t, func(t *testing.T) {
 		s := open(t, "")
 		bad := &broken{memory: newMemory()}
 		s.disk, s.maxIdle = bad, 4

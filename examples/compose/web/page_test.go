@@ -8,10 +8,10 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/causeway-p2p/causeway/admin"
+	"github.com/causeway-p2p/causeway/internal/virtual"
 )
 
 func TestAnswer(t *testing.T) {
@@ -27,7 +27,7 @@ func TestAnswer(t *testing.T) {
 		{"POST", "/", http.StatusMethodNotAllowed, "GET is all", 0},
 	} {
 		t.Run(tt.method+" "+tt.path, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			virtual.Test(t, func(t *testing.T) {
 				req, err := http.NewRequestWithContext(t.Context(), tt.method, tt.path, nil)
 				if err != nil {
 					t.Fatal(err)
@@ -56,7 +56,7 @@ func TestAnswer(t *testing.T) {
 
 // TestClockStops: the clock ends with whoever serves it, in the middle.
 func TestClockStops(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)
 		defer cancel()
 		r := clock(ctx)
