@@ -50,7 +50,13 @@ func (f flaps) wait(now time.Time) time.Duration {
 // forgets observed ones that nobody repeated.
 func (t *Tracker) updateOwnAddrs(now time.Time) {
 	t.looked = now
-	own := t.ownAddrs()
+	interfaces, err := manet.InterfaceMultiaddrs()
+	if err != nil {
+		log.Debug("interfaces not listed", "err", err)
+	}
+	sockets := t.directAddrs(interfaces)
+	t.here.set(sockets, interfaces)
+	own := t.ownAddrs(sockets)
 	for key, src := range own {
 		if c := t.addrs[key]; c != nil {
 			c.source = max(c.source, src)
@@ -84,7 +90,7 @@ func (t *Tracker) updateOwnAddrs(now time.Time) {
 }
 
 // ownAddrs are the addresses that need no observer, by their bytes.
-func (t *Tracker) ownAddrs() map[string]source {
+func (t *Tracker) ownAddrs(sockets []ma.Multiaddr) map[string]source {
 	own := make(map[string]source)
 	add := func(addrs []ma.Multiaddr, src source) {
 		for _, a := range addrs {
@@ -95,7 +101,7 @@ func (t *Tracker) ownAddrs() map[string]source {
 		}
 	}
 	add(t.cfg.Announced, fromAnnounced)
-	add(t.directAddrs(), fromInterface)
+	add(sockets, fromInterface)
 	if mapped := t.mapped.Load(); mapped != nil {
 		add(*mapped, fromMapped)
 	}
@@ -136,10 +142,8 @@ func (t *Tracker) connected(id peer.ID) bool {
 // directAddrs are the addresses of our sockets on the interfaces as they are
 // now, whatever the AddrsFactory hides. The host's own list, and the swarm's,
 // are up to a minute old (go-libp2p v0.51, p2p/net/swarm/swarm_addr.go).
-func (t *Tracker) directAddrs() []ma.Multiaddr {
-	interfaces, err := manet.InterfaceMultiaddrs()
-	if err != nil {
-		log.Debug("interfaces not listed", "err", err)
+func (t *Tracker) directAddrs(interfaces []ma.Multiaddr) []ma.Multiaddr {
+	if len(interfaces) == 0 { // they could not be listed
 		return t.cfg.Host.Network().ListenAddresses()
 	}
 	var out []ma.Multiaddr

@@ -84,6 +84,7 @@ const (
 type dialBackClient struct {
 	host     host.Host
 	contacts *contacts
+	here     *here
 
 	mu      sync.Mutex // guards pending
 	pending map[uint64]question
@@ -103,8 +104,8 @@ type arrival struct {
 	crossed  bool // not where we asked for it
 }
 
-func newDialBackClient(h host.Host, contacts *contacts) *dialBackClient {
-	c := &dialBackClient{host: h, contacts: contacts, pending: make(map[uint64]question)}
+func newDialBackClient(h host.Host, contacts *contacts, here *here) *dialBackClient {
+	c := &dialBackClient{host: h, contacts: contacts, here: here, pending: make(map[uint64]question)}
 	h.SetStreamHandler(autonatv2.DialBackProtocol, c.handleDialBack)
 	return c
 }
@@ -315,8 +316,8 @@ func (c *dialBackClient) handleDialBack(s network.Stream) {
 	c.mu.Lock()
 	q, ok := c.pending[msg.GetNonce()]
 	c.mu.Unlock()
-	if !ok || !dialledSince(s.Conn(), q.asked) {
-		s.Reset() // unknown, forged, or no dial at all
+	if !ok || !dialledSince(s.Conn(), q.asked) || c.here.conn(s.Conn()) {
+		s.Reset() // unknown, forged, no dial at all, or no way through a network
 		return
 	}
 	a := arrival{came: true, crossed: !q.in(s.Conn().LocalMultiaddr())}

@@ -141,8 +141,8 @@ func FuzzDialBack(f *testing.F) {
 		arrived := make(chan arrival, 1)
 		anywhere := func(ma.Multiaddr) bool { return true }
 		c := &dialBackClient{
-			contacts: newContacts(),
-			pending:  map[uint64]question{nonce: {asked: asked, in: anywhere, arrived: arrived}},
+			contacts: newContacts(), here: new(here),
+			pending: map[uint64]question{nonce: {asked: asked, in: anywhere, arrived: arrived}},
 		}
 		s := &fakeStream{in: bytes.NewReader(data), conn: inbound{stats: network.ConnStats{Stats: network.Stats{
 			Direction: network.DirInbound, Opened: asked,

@@ -83,7 +83,7 @@ func (t *Tracker) startHint(ctx context.Context, now time.Time) {
 // we are connected.
 func (t *Tracker) hintServer() (peer.ID, ma.Multiaddr) {
 	for _, c := range t.cfg.Host.Network().Conns() {
-		if isCircuit(c.RemoteMultiaddr()) {
+		if isCircuit(c.RemoteMultiaddr()) || t.isHere(c.RemotePeer()) {
 			continue
 		}
 		if p, err := t.cfg.Host.Peerstore().SupportsProtocols(c.RemotePeer(), autonat.AutoNATProto); err == nil && len(p) > 0 {

@@ -41,6 +41,11 @@ func simulate(t *testing.T, f func(t *testing.T, n *testnet.Net)) {
 // go-libp2p's own. If server, its AutoNAT v2 server runs.
 func start(t *testing.T, m *testnet.Host, server bool, more ...libp2p.Option) host.Host {
 	t.Helper()
+	return startAt(t, m, port, server, more...)
+}
+
+func startAt(t *testing.T, m *testnet.Host, port int, server bool, more ...libp2p.Option) host.Host {
+	t.Helper()
 	var nat *autonatv2.AutoNAT
 	h, err := libp2p.New(append(more,
 		m.Transport(), libp2p.ListenAddrs(m.ListenAddr(port)),

@@ -180,7 +180,7 @@ func (c *dialBackClient) askStranger(ctx context.Context, s Strangers, via peer.
 // sockets for the proof that it is. The address that it dialled is what it
 // saw us at; on our own interfaces the kernel knows better.
 func (t *Tracker) inbound(ev event.EvtPeerIdentificationCompleted, now time.Time) {
-	if ev.Conn == nil || t.dialled(ev.Conn) || ev.Conn.Stat().Limited {
+	if ev.Conn == nil || t.dialled(ev.Conn) || ev.Conn.Stat().Limited || t.here.conn(ev.Conn) {
 		return
 	}
 	ip, ok := remoteIP(ev.Conn)

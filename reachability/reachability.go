@@ -85,6 +85,7 @@ type Tracker struct {
 	cfg      Config
 	client   *dialBackClient
 	contacts *contacts
+	here     *here
 	watch    network.Notifiee
 	sub      event.Subscription
 	shown    atomic.Pointer[snapshot]
@@ -97,6 +98,7 @@ type Tracker struct {
 	// owned by Run
 	addrs     map[string]*candidate // by multiaddr bytes
 	servers   map[peer.ID]*server
+	locals    map[peer.ID]struct{} // who would be servers, were they not on this machine
 	vias      map[peer.ID]struct{} // who can have strangers dial us
 	sights    map[sightKey]sight
 	gone      map[string]flaps // own addresses that went away, by their bytes
@@ -143,8 +145,10 @@ func New(cfg Config) (*Tracker, error) {
 	t := &Tracker{
 		cfg:      cfg,
 		contacts: newContacts(),
+		here:     new(here),
 		addrs:    make(map[string]*candidate),
 		servers:  make(map[peer.ID]*server),
+		locals:   make(map[peer.ID]struct{}),
 		vias:     make(map[peer.ID]struct{}),
 		sights:   make(map[sightKey]sight),
 		gone:     make(map[string]flaps),
@@ -154,7 +158,7 @@ func New(cfg Config) (*Tracker, error) {
 		emitter:  emitter,
 		sub:      sub,
 	}
-	t.client = newDialBackClient(cfg.Host, t.contacts)
+	t.client = newDialBackClient(cfg.Host, t.contacts, t.here)
 	t.watch = t.notifiee()
 	cfg.Host.Network().Notify(t.watch)
 	for _, c := range cfg.Host.Network().Conns() {
@@ -226,11 +230,11 @@ func (t *Tracker) Run(ctx context.Context) error {
 	defer t.cfg.Host.Network().StopNotify(t.watch)
 	defer t.probes.Wait()
 
+	t.updateOwnAddrs(time.Now())
 	// Peers that were connected before New.
 	for _, p := range t.cfg.Host.Network().Peers() {
 		t.updateServer(p)
 	}
-	t.updateOwnAddrs(time.Now())
 
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -316,6 +320,9 @@ func (t *Tracker) notifiee() network.Notifiee {
 func (t *Tracker) publish(now time.Time) {
 	cands := t.byUrgency()
 	v := reduce(cands, len(t.servers), now)
+	if v.Reachability == Unknown && len(t.servers) == 0 && len(t.locals) > 0 && len(cands) > 0 {
+		v.Because = "all who offer AutoNAT v2 so far are on this machine, and dial it past its firewall"
+	}
 	t.hint.apply(&v, now)
 	v.NAT = t.nat(cands, now)
 	before := t.published

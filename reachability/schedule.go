@@ -47,7 +47,13 @@ func (t *Tracker) updateServer(p peer.ID) {
 		}
 	}
 	protos, err := t.cfg.Host.Peerstore().SupportsProtocols(p, autonatv2.DialProtocol)
-	if connected && err == nil && len(protos) > 0 {
+	offers := connected && err == nil && len(protos) > 0
+	delete(t.locals, p)
+	if offers && t.isHere(p) {
+		t.locals[p] = struct{}{}
+		offers = false
+	}
+	if offers {
 		if t.servers[p] == nil {
 			t.servers[p] = &server{doors: make(map[string]struct{})}
 			now := time.Now()
