@@ -59,6 +59,10 @@ type Config struct {
 	// OnDial is called with every IP address that packets are sent to, before
 	// they are. It must not block, and may be called concurrently.
 	OnDial func(netip.Addr)
+	// Arrived asks the peer whether all has arrived that was sent over a
+	// connection, and reports whether it has. It is called concurrently, and may
+	// take seconds. If nil, it is not asked.
+	Arrived func(context.Context, network.Conn) bool
 	// OnEvent is called with every outcome, from one goroutine. It must not
 	// block.
 	OnEvent func(Event)
@@ -117,6 +121,9 @@ func New(cfg Config) (*Upgrader, error) {
 	}
 	if cfg.OnDial == nil {
 		cfg.OnDial = func(netip.Addr) {}
+	}
+	if cfg.Arrived == nil {
+		cfg.Arrived = func(context.Context, network.Conn) bool { return true }
 	}
 	if cfg.OnEvent == nil {
 		cfg.OnEvent = func(Event) {}
@@ -197,7 +204,7 @@ func (u *Upgrader) Run(ctx context.Context) error {
 				u.look(ctx, records, p) // a disconnection may have been missed
 			}
 			u.forgetGone()
-			u.letGo(records)
+			u.letGo(ctx, records)
 			u.Changed() // our addresses change without a word
 		case <-due.C:
 		}

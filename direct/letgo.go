@@ -1,57 +1,136 @@
 package direct
 
 import (
+	"context"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/p2p/protocol/ping"
+
+	"github.com/causeway-p2p/causeway/fastconn"
 )
 
 const (
 	// grace is how long a direct connection must stand before the relayed one
 	// is let go: a hole that closes again does so within seconds.
 	grace = 10 * time.Second
+	// emptyFor is how long a connection must have had no streams: one may be on
+	// its way. It is less than the time between two looks.
+	emptyFor = sweepEvery - time.Second
+	// forgotten is how long nothing must have moved on a relayed connection with
+	// streams: whoever waits for something that long does not wait for the relay,
+	// whose operator pays for keeping it. Most relays end a circuit sooner.
+	forgotten = 15 * time.Minute
 	// settled is how long several direct connections to one peer are left
 	// alone: both sides may have made one, and begun to use it.
 	settled = 3 * time.Second
+	// maxAsked bounds the peers that are asked at a time whether all has arrived;
+	// the others are after the next look.
+	maxAsked = 64
 )
 
-// letGo closes the connections that are not needed any more. One with a stream
-// on it is never closed: whoever uses it finishes there.
-func (u *Upgrader) letGo(records map[peer.ID]*record) {
+// use is what is seen of a connection's streams.
+type use struct {
+	streams int
+	moved   int64     // bytes
+	since   time.Time // when it was seen first
+}
+
+// letGo closes the connections that are not needed any more. A stream is never
+// cut while something moves on it: whoever uses it finishes there.
+func (u *Upgrader) letGo(ctx context.Context, records map[peer.ID]*record) {
 	now := time.Now()
+	asked := 0
 	for p, rec := range records {
 		if rec.direct.IsZero() {
+			rec.uses = nil
 			continue
 		}
 		held := now.Sub(rec.direct)
-		was := rec.idle
-		rec.idle = make(map[string]bool)
-		var best network.Conn
-		for _, c := range u.host.Network().ConnsToPeer(p) {
-			if c.IsClosed() {
+		conns := u.host.Network().ConnsToPeer(p)
+		rec.see(conns, now)
+		best := bestDirect(conns)
+		for _, c := range conns {
+			if c.IsClosed() || c == best {
 				continue
 			}
-			rec.idle[c.ID()] = idle(c)
-			if !Relayed(c) && (best == nil || nicer(c, best)) {
-				best = c
-			}
-		}
-		for _, c := range u.host.Network().ConnsToPeer(p) {
-			// A stream may be on its way: only what nobody uses for long is closed.
-			if c.IsClosed() || c == best || !was[c.ID()] || !idle(c) {
-				continue
-			}
+			seen := rec.uses[c.ID()]
+			still := now.Sub(seen.since)
+			empty := seen.streams == 0 && still >= emptyFor
+			switch {
+			case Relayed(c) && held < grace:
+			case Relayed(c) && empty && asked < maxAsked:
+				asked++
+				u.begin(func() { u.closeEmpty(ctx, c) })
+			case Relayed(c) && still >= forgotten:
+				log.Debug("streams over a relay are forgotten", "peer", p, "count", seen.streams)
+				c.Close()
 			// Of several direct ones, those of the side that began go, so that
 			// the two sides do not close one each.
-			if Relayed(c) && held >= grace || !Relayed(c) && held >= settled && rec.ours {
+			case !Relayed(c) && empty && held >= settled && rec.ours:
 				c.Close()
 			}
 		}
 	}
 }
 
-func idle(c network.Conn) bool { return c.Stat().NumStreams == 0 }
+// see takes in how the connections are used.
+func (r *record) see(conns []network.Conn, now time.Time) {
+	was := r.uses
+	r.uses = make(map[string]use, len(conns))
+	for _, c := range conns {
+		n, counted := moved(c)
+		is := use{streams: streams(c), moved: n, since: now}
+		old, known := was[c.ID()]
+		if known && old.streams == is.streams && old.moved == is.moved && (counted || is.streams == 0) {
+			is.since = old.since
+		}
+		r.uses[c.ID()] = is
+	}
+}
+
+// moved is how many bytes the streams of a connection have moved, if they are
+// counted, as on all relayed connections.
+func moved(c network.Conn) (n int64, counted bool) {
+	var fast *fastconn.Conn
+	if !c.As(&fast) {
+		return 0, false
+	}
+	return fast.Moved(), true
+}
+
+// closeEmpty closes a relayed connection if nothing is on its way on it any more:
+// a stream that is closed here may have bytes left, for long where the relay
+// limits the rate.
+func (u *Upgrader) closeEmpty(ctx context.Context, c network.Conn) {
+	if u.cfg.Arrived(ctx, c) && idle(c) {
+		c.Close()
+	}
+}
+
+// bestDirect is the direct connection that stays.
+func bestDirect(conns []network.Conn) (best network.Conn) {
+	for _, c := range conns {
+		if !c.IsClosed() && !Relayed(c) && (best == nil || nicer(c, best)) {
+			best = c
+		}
+	}
+	return best
+}
+
+func idle(c network.Conn) bool { return streams(c) == 0 }
+
+// streams counts those of a connection, but for pings: with one of them the other
+// side asks us whether all has arrived.
+func streams(c network.Conn) (count int) {
+	for _, s := range c.GetStreams() {
+		if s.Protocol() != ping.ID {
+			count++
+		}
+	}
+	return count
+}
 
 // nicer: QUIC before TCP, what is in use before what is not, and then the newer,
 // which is what the swarm opens streams on.

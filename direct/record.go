@@ -27,8 +27,8 @@ type record struct {
 	direct   time.Time // since when there is a direct connection; zero: there is none
 	told     Event     // the last that was
 	asked    time.Time // when the last attempt that they began had ended, as far as seen
-	// idle are the connections that had no streams when last looked at.
-	idle map[string]bool
+	// uses are those of the connections, by their ID, while one is direct.
+	uses map[string]use
 }
 
 const (

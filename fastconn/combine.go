@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -44,6 +45,7 @@ type Conn struct {
 	wire     *wire
 	in       io.Reader // owned by the reader
 	backlog  backlog
+	taken    atomic.Int64 // bytes that its streams have read
 
 	mu       sync.Mutex    // guards the fields below
 	changed  sync.Cond     // on mu: room, idle, err
@@ -126,6 +128,10 @@ func (c *Conn) Write(p []byte) (int, error) {
 	}
 	return len(p), nil
 }
+
+// Moved returns how many bytes the streams of the connection have read and
+// written since its beginning: while nothing moves it stays the same.
+func (c *Conn) Moved() int64 { return c.taken.Load() + c.backlog.position() }
 
 // flush sends what gathers until there is nothing.
 func (c *Conn) flush() {

@@ -25,7 +25,7 @@ func (m muxer) NewConn(nc net.Conn, isServer bool, scope network.PeerScope) (net
 }
 
 // muxed is a yamux session that lets others find its Conn, and counts what its
-// streams enqueue.
+// streams enqueue and read.
 type muxed struct {
 	network.MuxedConn
 	conn *Conn
@@ -45,7 +45,7 @@ func (m *muxed) OpenStream(ctx context.Context) (network.MuxedStream, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &stream{s, &m.conn.backlog}, nil
+	return &stream{s, m.conn}, nil
 }
 
 func (m *muxed) AcceptStream() (network.MuxedStream, error) {
@@ -53,18 +53,24 @@ func (m *muxed) AcceptStream() (network.MuxedStream, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &stream{s, &m.conn.backlog}, nil
+	return &stream{s, m.conn}, nil
 }
 
 type stream struct {
 	network.MuxedStream
-	backlog *backlog
+	conn *Conn
+}
+
+func (s *stream) Read(p []byte) (int, error) {
+	n, err := s.MuxedStream.Read(p)
+	s.conn.taken.Add(int64(n))
+	return n, err
 }
 
 // Write counts what yamux has accepted: not what still waits for the window of
 // the stream, behind which nobody else has to wait.
 func (s *stream) Write(p []byte) (int, error) {
 	n, err := s.MuxedStream.Write(p)
-	s.backlog.enqueued(n)
+	s.conn.backlog.enqueued(n)
 	return n, err
 }

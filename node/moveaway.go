@@ -234,14 +234,18 @@ func idleFor(c network.Conn) time.Duration {
 	return otherIdle
 }
 
-// closeEmpty closes a circuit if all has arrived that was sent over it: a stream
-// that is closed here may have bytes on their way, for long where the relay
-// limits the rate. What comes back was sent after them.
+// closeEmpty closes a circuit if all has arrived that was sent over it.
 func (m *mover) closeEmpty(c network.Conn) {
-	silent := isSilent(m.ctx, pinned{m.host, c}, c.RemotePeer(), openTimeout)
-	if !silent && m.ctx.Err() == nil && !m.busy(c) {
+	if m.arrived(m.ctx, c) && !m.busy(c) {
 		c.Close()
 	}
+}
+
+// arrived reports whether all has arrived that was sent over a circuit: a stream
+// that is closed here may have bytes on their way, for long where the relay
+// limits the rate. What comes back was sent after them.
+func (n *Node) arrived(ctx context.Context, c network.Conn) bool {
+	return !isSilent(ctx, pinned{n.host, c}, c.RemotePeer(), openTimeout) && ctx.Err() == nil
 }
 
 // busy reports whether somebody uses a connection. The DHT keeps streams for its
