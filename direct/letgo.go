@@ -22,9 +22,13 @@ const (
 	// streams: whoever waits for something that long does not wait for the relay,
 	// whose operator pays for keeping it. Most relays end a circuit sooner.
 	forgotten = 15 * time.Minute
-	// settled is how long several direct connections to one peer are left
-	// alone: both sides may have made one, and begun to use it.
-	settled = 3 * time.Second
+	// spareFor is how long a direct connection beside a better one must have had
+	// no streams here. It costs next to nothing, and the peer may read still what
+	// came on a stream that is closed here.
+	spareFor = 30 * time.Second
+	// othersTurn is how long the peer has, if it is for it to close them: one
+	// that is not of ours may never do it.
+	othersTurn = time.Minute
 	// maxAsked bounds the peers that are asked at a time whether all has arrived;
 	// the others are after the next look.
 	maxAsked = 64
@@ -57,22 +61,29 @@ func (u *Upgrader) letGo(ctx context.Context, records map[peer.ID]*record) {
 			}
 			seen := rec.uses[c.ID()]
 			still := now.Sub(seen.since)
-			empty := seen.streams == 0 && still >= emptyFor
 			switch {
-			case Relayed(c) && held < grace:
-			case Relayed(c) && empty && asked < maxAsked:
+			case !Relayed(c):
+				if seen.streams == 0 && still >= spareFor && u.tidies(p, rec, held) {
+					c.Close()
+				}
+			case held < grace:
+			case seen.streams == 0 && still >= emptyFor && asked < maxAsked:
 				asked++
 				u.begin(func() { u.closeEmpty(ctx, c) })
-			case Relayed(c) && still >= forgotten:
+			case still >= forgotten:
 				log.Debug("streams over a relay are forgotten", "peer", p, "count", seen.streams)
-				c.Close()
-			// Of several direct ones, those of the side that began go, so that
-			// the two sides do not close one each.
-			case !Relayed(c) && empty && held >= settled && rec.ours:
 				c.Close()
 			}
 		}
 	}
+}
+
+// tidies reports whether it is for us to close the direct connections beside the
+// one that stays. Both sides may have made some, and each has its own idea of the
+// one that stays, as it alone knows who uses which: so only one of them closes any,
+// whose peer ID is the smaller.
+func (u *Upgrader) tidies(p peer.ID, rec *record, held time.Duration) bool {
+	return u.host.ID() < p || !rec.either && held >= othersTurn
 }
 
 // see takes in how the connections are used.
@@ -117,6 +128,15 @@ func bestDirect(conns []network.Conn) (best network.Conn) {
 		}
 	}
 	return best
+}
+
+func countDirect(conns []network.Conn) (count int) {
+	for _, c := range conns {
+		if !c.IsClosed() && !Relayed(c) {
+			count++
+		}
+	}
+	return count
 }
 
 func idle(c network.Conn) bool { return streams(c) == 0 }

@@ -59,7 +59,9 @@ func (u *Upgrader) look(ctx context.Context, records map[peer.ID]*record, p peer
 	rec := records[p]
 	relayed, direct := relayedConn(u.host.Network(), p), directConn(u.host.Network(), p)
 	if relayed == nil {
+		several := rec != nil && !rec.direct.IsZero() && countDirect(u.host.Network().ConnsToPeer(p)) > 1
 		switch {
+		case several: // letGo sees to it
 		case rec != nil && rec.running:
 		case direct == nil:
 			delete(records, p)
