@@ -49,6 +49,7 @@ type candidate struct {
 
 	proof    time.Time // when a stranger got through last; zero: none did
 	filtered bool      // servers get through and strangers do not
+	denied   int       // strangers that have tried in vain, if filtered
 	stranger strangers
 }
 
@@ -201,8 +202,8 @@ func (c *candidate) noteAsked(server peer.ID, now time.Time) {
 
 // prove notes that a stranger got through.
 func (c *candidate) prove(now time.Time) {
-	c.proof, c.filtered, c.failures = now, false, 0
-	c.stranger = strangers{}
+	c.proof, c.filtered, c.denied, c.failures = now, false, 0, 0
+	c.stranger = c.stranger.again()
 }
 
 // decide weighs the servers' latest words: the majority of those who tried has
@@ -224,7 +225,7 @@ func (c *candidate) decide(others bool) {
 		c.outvoted = 0
 	}
 	if d == 0 && f > 0 {
-		c.filtered = false // nobody gets through
+		c.filtered, c.denied = false, 0 // nobody gets through
 	}
 	heard := 0 // servers that said so: silence alone may be the server's fault
 	for _, o := range c.fresh() {
@@ -246,7 +247,7 @@ func (c *candidate) decide(others bool) {
 			return
 		}
 		c.reachable, c.settled, c.proof = Private, false, time.Time{}
-		c.stranger = strangers{}
+		c.stranger = c.stranger.again()
 	case f > d:
 		c.reachable = Private
 	}
@@ -327,7 +328,7 @@ func (c *candidate) tally() (dialledBy, failedBy int) {
 func (c *candidate) renew(now time.Time) {
 	c.renewed, c.next = now, now
 	c.settled, c.failures, c.outvoted, c.declines = false, 0, 0, 0
-	c.stranger = strangers{}
+	c.stranger = c.stranger.again()
 }
 
 // fleeting reports whether all that is known was found before the network
@@ -352,7 +353,7 @@ func (c *candidate) confidence() Confidence {
 	switch {
 	case c.reachable == Unknown:
 		return NoEvidence
-	case c.reachable == Private && (c.filtered || f >= 2):
+	case c.reachable == Private && (c.denied >= 2 || f >= 2):
 		return Strong
 	case c.reachable == Private:
 		return Weak

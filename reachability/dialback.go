@@ -48,6 +48,7 @@ type result struct {
 	stranger bool // the dial-back came from a host that is none of our contacts
 	late     bool // a word came before
 	last     bool // the server is done with the request
+	era      int  // of byStranger: see strangers
 }
 
 // kind is who was asked.

@@ -3,7 +3,9 @@ package reachability
 import (
 	"context"
 	"errors"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/event"
@@ -38,28 +40,37 @@ var ErrNotReached = errors.New("the stranger could not get through")
 const (
 	// strangerPatience is the number of failures in a row, by different peers
 	// where there are some, from which on a NAT is taken to tell strangers
-	// from friends. A peer may lie, or its third node may lose packets.
+	// from friends. A peer may lie, or its third node may lose packets. So
+	// many are asked at once; where there are fewer, all are heard, and asked
+	// again.
 	strangerPatience = 3
 
 	strangerAgain   = time.Second      // after a failure: somebody else
 	strangerNobody  = 30 * time.Second // nobody is known who could dial
 	strangerDecline = 5 * time.Minute  // so three times in a row
 	proofAge        = time.Hour        // a proof that is older is renewed
+	maxAsked        = 64               // peers that are remembered, and more only while they are connected
 	strangerWait    = 20 * time.Second // for the answer of one peer
 )
 
 // strangers is how the test of one address by strangers goes.
 type strangers struct {
-	asking             bool
-	next               time.Time
-	failures, declines int // in a row
-	asked              map[peer.ID]time.Time
+	era      int // answers to what was asked in an earlier one are too late
+	asking   int // peers that have said nothing yet
+	failed   bool
+	next     time.Time
+	failures int // in a row
+	declines int // rounds in a row
+	asked    map[peer.ID]time.Time
 }
+
+// again starts over.
+func (s strangers) again() strangers { return strangers{era: s.era + 1} }
 
 // wantsStranger reports whether a stranger's dial of the address would tell
 // something that is not known: it is public for our friends, behind a box.
 func (c *candidate) wantsStranger(now time.Time) bool {
-	if c.stranger.asking || now.Before(c.stranger.next) || c.source != fromObserved && c.source != fromMapped {
+	if c.source != fromObserved && c.source != fromMapped {
 		return false
 	}
 	// That a server got through shows that the address is ours, whoever named it.
@@ -75,60 +86,126 @@ func (t *Tracker) startStrangers(ctx context.Context, now time.Time) {
 		return
 	}
 	for _, c := range t.byUrgency() {
-		if !c.wantsStranger(now) {
+		s := &c.stranger
+		if !c.wantsStranger(now) || s.asking == 0 && now.Before(s.next) {
 			continue
 		}
-		via, ok := t.pickVia(c)
-		if !ok {
-			c.stranger.next = now.Add(idleWake)
-			continue
+		vias := t.pickVias(c)
+		if s.asking == 0 {
+			s.failed = false
+			if len(vias) == 0 {
+				s.next = now.Add(idleWake)
+			}
 		}
-		if c.stranger.asked == nil {
-			c.stranger.asked = make(map[peer.ID]time.Time)
+		for _, via := range vias {
+			t.askVia(ctx, c, via, now)
 		}
-		c.stranger.asking = true
-		c.stranger.asked[via] = now
-		key, addr := c.key(), c.addr
-		in := c.comesIn()
-		t.probes.Go(func() {
-			r := result{kind: byStranger, key: key, server: via}
-			r.outcome, r.why = t.client.askStranger(ctx, t.cfg.Strangers, via, addr, in)
-			t.report(ctx, r)
-		})
 	}
 }
 
-// pickVia takes the connected peer that was asked about c the longest ago.
-func (t *Tracker) pickVia(c *candidate) (best peer.ID, ok bool) {
+func (t *Tracker) askVia(ctx context.Context, c *candidate, via peer.ID, now time.Time) {
+	if c.stranger.asked == nil {
+		c.stranger.asked = make(map[peer.ID]time.Time)
+	}
+	c.stranger.asking++
+	c.stranger.asked[via] = now
+	key, addr, era, in := c.key(), c.addr, c.stranger.era, c.comesIn()
+	t.probes.Go(func() {
+		r := result{kind: byStranger, key: key, server: via, era: era}
+		r.outcome, r.why = t.client.askStranger(ctx, t.cfg.Strangers, via, addr, in)
+		t.report(ctx, r)
+	})
+}
+
+// pickVias takes connected peers that were not asked about c yet, also while
+// others are being asked; or else those that were the longest ago. They are as
+// many as it takes to know, or one to confirm a proof.
+func (t *Tracker) pickVias(c *candidate) []peer.ID {
+	most := 1
+	if c.proof.IsZero() {
+		most = strangerPatience - c.stranger.failures
+	}
+	most -= c.stranger.asking
+	if most <= 0 || c.stranger.asking > 0 && !t.otherVia(c) {
+		return nil
+	}
+	asked := c.stranger.asked
+	if len(asked) >= maxAsked {
+		maps.DeleteFunc(asked, func(id peer.ID, _ time.Time) bool { return !t.connected(id) })
+	}
+	var fresh, all []peer.ID // in map order, which spreads the load
 	for id := range t.vias {
 		if !t.connected(id) {
 			continue
 		}
-		if !ok || c.stranger.asked[id].Before(c.stranger.asked[best]) {
-			best, ok = id, true
+		all = append(all, id)
+		if _, known := asked[id]; !known {
+			fresh = append(fresh, id)
 		}
 	}
-	return best, ok
+	if len(fresh) > 0 {
+		all = fresh
+	}
+	slices.SortStableFunc(all, func(a, b peer.ID) int { return asked[a].Compare(asked[b]) })
+	return all[:min(len(all), most)]
 }
 
-// recordStranger takes in what became of a stranger's dial.
-func (c *candidate) recordStranger(r result, now time.Time) {
+// newVia has those asked about soon of whom nobody could tell anything yet.
+func (t *Tracker) newVia(now time.Time) {
+	for _, c := range t.addrs {
+		if s := &c.stranger; s.failures == 0 && !c.filtered && c.proof.IsZero() && len(s.asked) < maxWitnesses {
+			s.next = now
+		}
+	}
+}
+
+// otherVia reports whether somebody may be asked about c at once who was not
+// yet. They are few: each is paid.
+func (t *Tracker) otherVia(c *candidate) bool {
+	if len(c.stranger.asked) >= maxWitnesses {
+		return false
+	}
+	for id := range t.vias {
+		if _, asked := c.stranger.asked[id]; !asked && t.connected(id) {
+			return true
+		}
+	}
+	return false
+}
+
+// recordStranger takes in what became of a stranger's dial. One that arrives is
+// a fact, whatever others say. That none does is believed when all have answered
+// who are asked together, and nobody else is there; what was proven before is
+// taken back only when strangerPatience in a row have failed.
+func (c *candidate) recordStranger(r result, others bool, now time.Time) {
 	s := &c.stranger
-	s.asking = false
-	switch r.outcome {
-	case dialled:
+	if r.outcome == dialled {
 		c.prove(now)
 		c.decide(false)
-		c.stranger.next = now.Add(recheckPublic)
-	case failed, silent:
+		s.next = now.Add(recheckPublic)
+		return
+	}
+	if r.era != s.era {
+		return
+	}
+	s.asking--
+	if r.outcome.against() {
 		s.failures++
-		s.declines = 0
-		s.next = now.Add(strangerAgain)
-		if s.failures >= strangerPatience {
-			c.filtered, c.proof = true, time.Time{}
-			c.decide(false)
-			s.next, s.failures = now.Add(recheckPrivate), 0
+		s.failed = true
+	}
+	switch {
+	case s.asking > 0:
+		// Somebody may get through yet.
+	case s.failures >= strangerPatience:
+		c.deny(s.failures)
+		s.next, s.failures, s.declines = now.Add(recheckPrivate), 0, 0
+	case others:
+		s.next = now
+	case s.failed:
+		if c.proof.IsZero() {
+			c.deny(s.failures)
 		}
+		s.next, s.declines = now.Add(strangerAgain), 0
 	default:
 		s.declines++
 		s.next = now.Add(strangerNobody)
@@ -138,6 +215,13 @@ func (c *candidate) recordStranger(r result, now time.Time) {
 	}
 }
 
+// deny notes that strangers do not get through.
+func (c *candidate) deny(strangers int) {
+	c.filtered, c.proof = true, time.Time{}
+	c.denied = max(c.denied, strangers)
+	c.decide(false)
+}
+
 // askStranger has a stranger dial back.
 func (c *dialBackClient) askStranger(ctx context.Context, s Strangers, via peer.ID, addr ma.Multiaddr, in func(ma.Multiaddr) bool) (outcome, string) {
 	ctx, cancel := context.WithTimeout(ctx, strangerWait)
@@ -145,7 +229,7 @@ func (c *dialBackClient) askStranger(ctx context.Context, s Strangers, via peer.
 	nonce := rand.Uint64()
 	arrived, forget := c.expect(nonce, in)
 	defer forget()
-	asked := make(chan error, 1)
+	began, asked := time.Now(), make(chan error, 1)
 	go func() { asked <- s.Ask(ctx, via, addr, nonce) }()
 	var by arrival
 	var err error
@@ -154,8 +238,16 @@ func (c *dialBackClient) askStranger(ctx context.Context, s Strangers, via peer.
 		cancel()
 		err = <-asked
 	case err = <-asked:
-		// The nonce is here already or a moment away.
-		wait := time.NewTimer(time.Second)
+		// The nonce is here already, or a moment away if there is one. Who
+		// says that none comes is not believed sooner than others are heard.
+		var moment time.Duration
+		switch {
+		case err == nil:
+			moment = time.Second
+		case errors.Is(err, ErrNotReached):
+			moment = time.Until(began.Add(dialBackWait))
+		}
+		wait := time.NewTimer(moment)
 		defer wait.Stop()
 		select {
 		case by = <-arrived:

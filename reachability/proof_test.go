@@ -2,8 +2,10 @@ package reachability
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -73,13 +75,15 @@ func TestStrangers(t *testing.T) {
 				h := start(t, n.NAT("box", c.nat).Host("subject"), true)
 				third := start(t, n.Host("third"), false)
 				servers := make(map[peer.ID]host.Host)
-				turn := 0
+				turns := make(chan int, 1) // one at a time: they share a third node
+				turns <- 0
 				s := trackWith(t, Config{Host: h, Strangers: asked{h, func(via peer.ID, p peer.ID, addr ma.Multiaddr, nonce uint64) error {
+					turn := <-turns
+					defer func() { turns <- turn + 1 }()
 					if c.do == nil {
 						return through(third, p, addr, nonce)
 					}
-					turn++
-					return c.do(third, servers[via], turn-1)(p, addr, nonce)
+					return c.do(third, servers[via], turn)(p, addr, nonce)
 				}}})
 				for i := range 3 {
 					srv := start(t, n.Host(fmt.Sprint("server", i)), true)
@@ -91,6 +95,9 @@ func TestStrangers(t *testing.T) {
 					return v.Reachability == c.want && v.Proven == c.proven && !v.Weak
 				})
 				t.Logf("after %v: %s: %s", took, v.Reachability, v.Because)
+				if c.want == Public && s.ever(Private) {
+					t.Errorf("said private on the way: %+v", s.verdicts)
+				}
 				time.Sleep(time.Hour)
 				v = s.tracker.Verdict()
 				if v.Reachability != c.want || v.Proven != c.proven || v.Insured != (c.want == Public && !c.proven) || v.NeedsRelay() == c.proven {
@@ -104,6 +111,117 @@ func TestStrangers(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// TestStrangersSoon: however few know somebody who dials, the node knows within
+// 4 s of its start that its box lets in nobody but those it talks to. A dial in
+// vain takes what package stranger allows it.
+func TestStrangersSoon(t *testing.T) {
+	const inVain = 3200 * time.Millisecond
+	simulateNodes := func(t *testing.T, vias int, late time.Duration, do func(turn int) error, check func(s *subject, begun time.Time)) {
+		simulate(t, func(t *testing.T, n *testnet.Net) {
+			h := start(t, n.NAT("box", testnet.AddressRestricted()).Host("subject"), true)
+			turns := make(chan int, 1)
+			turns <- 0
+			begun := time.Now()
+			s := trackWith(t, Config{Host: h, Strangers: asked{h, func(peer.ID, peer.ID, ma.Multiaddr, uint64) error {
+				turn := <-turns
+				turns <- turn + 1
+				return do(turn)
+			}}})
+			for i := range 3 {
+				srv := start(t, n.Host(fmt.Sprint("server", i)), true)
+				if i < vias {
+					srv.SetStreamHandler(strangerProtocol, func(s network.Stream) { s.Reset() })
+				}
+				if i == vias-1 {
+					time.Sleep(late)
+				}
+				connect(t, s, srv)
+			}
+			check(s, begun)
+		})
+	}
+	refused := errors.New("knows nobody")
+	for _, c := range []struct {
+		name string
+		vias int
+		late time.Duration
+		do   func(turn int) error
+	}{
+		{"three", 3, 0, func(int) error { time.Sleep(inVain); return ErrNotReached }},
+		{"two", 2, 0, func(int) error { time.Sleep(inVain); return ErrNotReached }},
+		{"one", 1, 0, func(int) error { time.Sleep(inVain); return ErrNotReached }},
+		{"two of three know nobody", 3, 0, func(turn int) error {
+			if turn < 2 {
+				return refused
+			}
+			time.Sleep(inVain)
+			return ErrNotReached
+		}},
+		{"one comes late", 1, 500 * time.Millisecond, func(int) error { time.Sleep(inVain); return ErrNotReached }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			simulateNodes(t, c.vias, c.late, c.do, func(s *subject, begun time.Time) {
+				v, _ := s.await(t, "private", 5*time.Second, is(Private))
+				took := time.Since(begun)
+				t.Logf("after %v: %s: %s", took, v.Confidence, v.Because)
+				if took > 4*time.Second {
+					t.Errorf("private after %v, want at most 4s", took)
+				}
+				if want := map[bool]Confidence{true: Weak, false: Strong}[c.vias == 1 || c.name == "two of three know nobody"]; v.Confidence != want {
+					t.Errorf("confidence %s, want %s", v.Confidence, want)
+				}
+				s.await(t, "sure", time.Minute, func(v Verdict) bool { return v.Reachability == Private && !v.Weak })
+			})
+		})
+	}
+	t.Run("nobody", func(t *testing.T) {
+		var asked atomic.Int32
+		simulateNodes(t, 3, 0, func(int) error { asked.Add(1); return refused }, func(s *subject, _ time.Time) {
+			time.Sleep(10 * time.Minute)
+			if v := s.tracker.Verdict(); v.Reachability != Public || !v.Insured {
+				t.Errorf("got %s because %q, want public, and a relay kept", v.Reachability, v.Because)
+			}
+			if n := asked.Load(); n < 9 || n > 15 {
+				t.Errorf("asked %d times in 10 minutes, want 3 peers, thrice at 30 s and then at 5 min", n)
+			}
+		})
+	})
+}
+
+// TestProofIsNotLostSoon: what a stranger has proven once takes three in vain
+// to be taken back.
+func TestProofIsNotLostSoon(t *testing.T) {
+	c := strange(cand("/ip4/11.0.0.2/udp/4001/quic-v1", fromObserved, "ddd"))
+	for i := range strangerPatience {
+		if !c.proven() {
+			t.Fatalf("not proven any more after %d failures", i)
+		}
+		c.stranger.asking = 1
+		c.recordStranger(result{outcome: failed, era: c.stranger.era}, false, epoch)
+	}
+	if c.reachable != Private {
+		t.Errorf("%s after %d failures, want private", c.reachable, strangerPatience)
+	}
+}
+
+// TestStrangersAnswerLate: what was asked before the network changed, or a
+// stranger came, counts no more.
+func TestStrangersAnswerLate(t *testing.T) {
+	for name, reset := range map[string]func(*candidate){
+		"change": func(c *candidate) { c.renew(epoch) }, "proof": func(c *candidate) { c.prove(epoch) },
+	} {
+		c := cand("/ip4/11.0.0.2/udp/4001/quic-v1", fromObserved, "ddd")
+		c.stranger.asking = 2
+		old := result{outcome: failed, era: c.stranger.era}
+		c.recordStranger(old, false, epoch)
+		reset(c)
+		c.recordStranger(old, false, epoch)
+		if c.reachable != Public || c.stranger.asking != 0 || c.stranger.failures != 0 {
+			t.Errorf("%s: %s, %+v", name, c.reachable, c.stranger)
+		}
 	}
 }
 

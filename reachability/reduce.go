@@ -79,7 +79,7 @@ func whyPublic(c *candidate, insured bool) string {
 func whyPrivate(privates []*candidate) (Confidence, string) {
 	if i := slices.IndexFunc(privates, func(c *candidate) bool { return c.filtered }); i >= 0 {
 		d, f := privates[i].tally()
-		return Strong, fmt.Sprintf("%d of %s dialled %s, but no stranger could: only hosts that we talk to get through",
+		return privates[i].confidence(), fmt.Sprintf("%d of %s dialled %s, but no stranger could: only hosts that we talk to get through",
 			d, plural(d+f, "server"), describe(privates[i].addr))
 	}
 	var group []*candidate

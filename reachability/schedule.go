@@ -41,7 +41,10 @@ func (t *Tracker) updateServer(p peer.ID) {
 	if t.cfg.Strangers != nil {
 		protos, err := t.cfg.Host.Peerstore().SupportsProtocols(p, t.cfg.Strangers.Protocol())
 		if connected && err == nil && len(protos) > 0 {
-			t.vias[p] = struct{}{}
+			if _, known := t.vias[p]; !known {
+				t.vias[p] = struct{}{}
+				t.newVia(time.Now())
+			}
 		} else {
 			delete(t.vias, p)
 		}
@@ -107,7 +110,7 @@ func (t *Tracker) follow() {
 		for _, c := range all {
 			if l.leads(c) && l.reachable != Unknown {
 				c.outcomes, c.reachable, c.failures, c.settled = l.outcomes, l.reachable, l.failures, l.settled
-				c.proof, c.filtered, c.renewed, c.next = l.proof, l.filtered, l.renewed, l.next
+				c.proof, c.filtered, c.denied, c.renewed, c.next = l.proof, l.filtered, l.denied, l.renewed, l.next
 			}
 		}
 	}
@@ -177,7 +180,7 @@ func (t *Tracker) record(r result, now time.Time) {
 		t.hint.record(r, now)
 	case byStranger:
 		if c := t.addrs[r.key]; c != nil {
-			c.recordStranger(r, now)
+			c.recordStranger(r, t.otherVia(c), now)
 		}
 	case byServer:
 		t.recordServer(r, now)
@@ -216,7 +219,7 @@ func (t *Tracker) otherServer(c *candidate) bool {
 func (t *Tracker) nextWake(now time.Time) time.Duration {
 	wake := idleWake
 	for _, c := range t.addrs {
-		if t.cfg.Strangers != nil && c.wantsStranger(c.stranger.next) {
+		if t.cfg.Strangers != nil && c.stranger.asking == 0 && c.wantsStranger(c.stranger.next) {
 			wake = min(wake, max(c.stranger.next.Sub(now), time.Second))
 		}
 		if len(c.asking) > 0 || !c.probeable() {

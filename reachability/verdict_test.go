@@ -73,8 +73,9 @@ var letters = map[rune]outcome{'d': dialled, 'f': failed, 's': silent, 'n': decl
 func strange(c *candidate) *candidate { c.prove(epoch); c.decide(false); return c }
 
 func filter(c *candidate) *candidate {
+	c.stranger.asking = strangerPatience
 	for range strangerPatience {
-		c.recordStranger(result{outcome: failed}, epoch)
+		c.recordStranger(result{outcome: failed}, false, epoch)
 	}
 	return c
 }

@@ -20,10 +20,11 @@ import (
 const (
 	// dialDelay is the most that we wait before we dial, at random: who has
 	// paid many of us must not get us to dial somebody in the same moment.
-	dialDelay = time.Second
+	dialDelay = 500 * time.Millisecond
 	// dialTimeout bounds all that we do at the address. Who can be dialled
-	// takes some round trips.
-	dialTimeout = 4 * time.Second
+	// takes some round trips, and the client waits to hear that he cannot: it
+	// is to know within 4 s of its start.
+	dialTimeout = 2500 * time.Millisecond
 )
 
 // dial serves a Dial: we are the third node.

@@ -20,8 +20,10 @@ const (
 	// IPv6. A dial that failed is an answer; that others try too is up to the
 	// client, who can ask another server.
 	maxTries = 2
-	// tryTimeout is more than what a third node takes at most.
-	tryTimeout = dataWait + dialDelay + dialTimeout + time.Second
+	// tryTimeout is more than what a third node may take: longer than ours do,
+	// for the data 4 s, until it dials 1 s, and to dial 4 s
+	// (docs/protocols/stranger.md).
+	tryTimeout = 10 * time.Second
 	// serveTimeout bounds a request in all: a third node that has hung, and
 	// most of the next.
 	serveTimeout = 16 * time.Second

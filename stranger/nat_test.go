@@ -38,6 +38,9 @@ func TestBehindBoxes(t *testing.T) {
 				if most := dialDelay + time.Second; c.want == nil && took > most || took > dialDelay+dialTimeout+time.Second {
 					t.Errorf("took %v", took)
 				}
+				if took > 3200*time.Millisecond {
+					t.Errorf("took %v: nobody knows within 4 s of its start then", took)
+				}
 				if from, arrived := client.nonces.of(nonce); arrived != (c.want == nil) || arrived && from != third.machine.IP() {
 					t.Errorf("nonce arrived: %v, from %v; want %v, from %v", arrived, from, c.want == nil, third.machine.IP())
 				}

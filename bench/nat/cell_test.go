@@ -94,12 +94,13 @@ func TestVerdicts(t *testing.T) {
 		{Network: fullCone, Impl: ours, N: 1, Verdicts: []verdict{said(judgeNode, 1, "private"), said(judgeNode, 2, "public")}},
 		{Network: cgnat, Impl: ours, N: 1, Verdicts: []verdict{{Judge: judgeNode, Seconds: .3, Says: "public", Insured: true}}},
 		{Network: symmetric, Impl: ours, N: 1},
+		{Network: addressRestricted, Impl: ours, N: 2, Verdicts: []verdict{{Judge: judgeNode, Seconds: .3, Says: "public", Insured: true}, said(judgeNode, 20, "private")}},
 		{Network: public, Impl: ours, N: 1, Err: "no lab"},
 		{Network: symmetric, Impl: stock, N: 1, Verdicts: []verdict{said(judgeV1, 17, "private")}},
 	}
 	missed, broken := missedVerdicts(list)
-	if len(missed) != 3 || len(broken) != 1 {
-		t.Errorf("missed %q, want the late, the wrong and the missing; broken %q", missed, broken)
+	if len(missed) != 4 || len(broken) != 1 {
+		t.Errorf("missed %q, want the late, the wrong, the missing and the one that was right too late; broken %q", missed, broken)
 	}
 	for _, tc := range []struct {
 		network network
@@ -107,7 +108,7 @@ func TestVerdicts(t *testing.T) {
 		want    string
 	}{
 		{portRestricted, judgeNode, "private 4.2 s"},
-		{addressRestricted, judgeNode, "**public 0.3 s**"},
+		{addressRestricted, judgeNode, "**public 0.3 s** (1×); public with a relay kept 0.3 s, then private 20.0 s (1×)"},
 		{fullCone, judgeNode, "private 1.0 s, then public 2.0 s"},
 		{cgnat, judgeNode, "public with a relay kept 0.3 s"},
 		{symmetric, judgeNode, "none"},

@@ -163,9 +163,9 @@ func (m *member) verdict(ctx context.Context, _ child.None) ([]verdict, error) {
 
 const (
 	// secondThoughts is how long a verdict is watched for a change: ours asks
-	// strangers, who take 4 s to find out that they are not let in.
+	// strangers, who take 3 s to find out that they are not let in.
 	secondThoughts = 8 * time.Second
-	// thirdThoughts is how much longer if it is not proven yet: it takes three
-	// strangers in vain to take back what servers found.
+	// thirdThoughts is how much longer if it is not proven yet: whoever
+	// knows no stranger is asked again after half a minute.
 	thirdThoughts = 40 * time.Second
 )
