@@ -107,9 +107,10 @@ func (h *hint) record(r result, now time.Time) {
 }
 
 // apply gives a verdict that nothing is known for the hint, if there is one.
-func (h *hint) apply(v *Verdict, now time.Time) {
+// It reports whether that is so.
+func (h *hint) apply(v *Verdict, now time.Time) bool {
 	if v.Reachability != Unknown || h.at.IsZero() || now.Sub(h.at) > hintTTL {
-		return
+		return false
 	}
 	v.Reachability, v.Confidence, v.Weak = h.reachable, Hint, true
 	if h.v4 {
@@ -124,4 +125,5 @@ func (h *hint) apply(v *Verdict, now time.Time) {
 		could = "could dial us, which nothing proves: a relay is kept"
 	}
 	v.Because = fmt.Sprintf("a server of AutoNAT v1 says that it %s; %s", could, v.Because)
+	return true
 }

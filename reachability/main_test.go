@@ -141,6 +141,7 @@ func (s *subject) await(t *testing.T, what string, limit time.Duration, ok func(
 		}
 		select {
 		case <-changed:
+		case <-time.After(100 * time.Millisecond): // of counts nobody is told
 		case <-timeout:
 			t.Fatalf("%s: not within %v; the verdict is %+v", what, limit, s.tracker.Verdict())
 		}

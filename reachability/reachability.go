@@ -107,6 +107,7 @@ type Tracker struct {
 	renewed   time.Time // when the network changed
 	results   chan result
 	published Verdict
+	gist      string // of its sentence
 	emitter   event.Emitter
 	probes    sync.WaitGroup
 }
@@ -166,7 +167,7 @@ func New(cfg Config) (*Tracker, error) {
 			t.contacts.add(ip, c.Stat().Opened)
 		}
 	}
-	t.published = reduce(nil, 0, time.Now())
+	t.published, _ = reduce(nil, 0, time.Now())
 	t.published.NAT = t.nat(nil, time.Now())
 	t.shown.Store(&snapshot{verdict: t.published})
 	if err := t.emitter.Emit(event.EvtLocalReachabilityChanged{Reachability: network.ReachabilityUnknown}); err != nil {
@@ -319,19 +320,24 @@ func (t *Tracker) notifiee() network.Notifiee {
 // publish reduces what is known to a verdict and tells whoever follows it.
 func (t *Tracker) publish(now time.Time) {
 	cands := t.byUrgency()
-	v := reduce(cands, len(t.servers), now)
+	v, gist := reduce(cands, len(t.servers), now)
 	if v.Reachability == Unknown && len(t.servers) == 0 && len(t.locals) > 0 && len(cands) > 0 {
 		v.Because = "all who offer AutoNAT v2 so far are on this machine, and dial it past its firewall"
 	}
-	t.hint.apply(&v, now)
+	if t.hint.apply(&v, now) {
+		gist = ""
+	}
 	v.NAT = t.nat(cands, now)
-	before := t.published
+	before, sticks := t.published, gist != "" && gist == t.gist
 	if v.Reachability == before.Reachability {
 		v.Since = before.Since
 	}
-	t.published = v
 	// Times and counts too, of which nobody is told.
 	t.shown.Store(&snapshot{verdict: v, observed: t.observed(cands, v.NAT), unobserved: t.unobserved(cands)})
+	if sticks && v.answers(before) {
+		v.Because = before.Because // one more who says so is no news
+	}
+	t.published, t.gist = v, gist
 	if v.same(before) {
 		return
 	}

@@ -9,10 +9,15 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 )
 
+// why is the evidence in a sentence. Sentences with one gist, if it is not
+// empty, differ in what they count alone: by and by another server is heard, or
+// another transport.
+type why struct{ text, gist string }
+
 // reduce makes one verdict of all candidates: public if any address is,
 // private if servers tried and nothing got through, unknown otherwise.
-func reduce(cands []*candidate, servers int, now time.Time) Verdict {
-	v := Verdict{
+func reduce(cands []*candidate, servers int, now time.Time) (v Verdict, gist string) {
+	v = Verdict{
 		Reachability: Unknown, IPv4: Unknown, IPv6: Unknown, Confidence: NoEvidence,
 		Addrs: []AddrVerdict{}, Transports: []TransportVerdict{}, Since: now,
 	}
@@ -40,47 +45,55 @@ func reduce(cands []*candidate, servers int, now time.Time) Verdict {
 	v.Reachability = stronger(v.IPv4, v.IPv6)
 	v.Proven = proven4 || proven6
 	v.Insured = v.IPv4 == Public && !proven4 || v.IPv6 == Public && !proven6
+	var because why
 	switch v.Reachability {
 	case Public:
 		best := slices.MaxFunc(publics, func(a, b *candidate) int { return a.rank() - b.rank() })
 		v.Confidence = best.confidence()
-		v.Because = whyPublic(best, v.Insured && !best.proven())
+		because = whyPublic(best, v.Insured && !best.proven())
 	case Private:
-		v.Confidence, v.Because = whyPrivate(privates)
+		v.Confidence, because = whyPrivate(privates)
 	default:
-		v.Because = whyUnknown(cands, servers)
+		because.text = whyUnknown(cands, servers)
 	}
+	v.Because = because.text
 	v.Weak = v.Confidence == Weak || v.Confidence == Hint
-	return v
+	return v, because.gist
 }
 
-func whyPublic(c *candidate, insured bool) string {
+// place is the IP address of a candidate, as part of a gist.
+func place(kind string, c *candidate) string {
+	ip, _ := ipOf(c.addr)
+	return kind + " " + ip.String()
+}
+
+func whyPublic(c *candidate, insured bool) why {
 	if c.source == fromAnnounced && !c.probeable() {
-		return fmt.Sprintf("the operator announced %s; AutoNAT does not judge private addresses", describe(c.addr))
+		return why{text: fmt.Sprintf("the operator announced %s; AutoNAT does not judge private addresses", describe(c.addr))}
 	}
 	d, f := c.tally()
 	servers := fmt.Sprintf("%d of %s dialled %s", d, plural(d+f, "server"), describe(c.addr))
 	switch {
 	case !c.proof.IsZero() && d == 0:
-		return "a stranger dialled " + describe(c.addr)
+		return why{"a stranger dialled " + describe(c.addr), place("stranger", c)}
 	case !c.proof.IsZero() && c.source == fromObserved:
-		return servers + ", and so did a stranger"
+		return why{servers + ", and so did a stranger", place("proven", c)}
 	case insured && d+f == 1:
-		return servers + ", but it is one that we talk to: a relay is kept until a stranger gets through"
+		return why{servers + ", but it is one that we talk to: a relay is kept until a stranger gets through", place("insured", c)}
 	case insured:
-		return servers + ", but every server is one that we talk to: a relay is kept until a stranger gets through"
+		return why{servers + ", but every server is one that we talk to: a relay is kept until a stranger gets through", place("insured", c)}
 	}
-	return servers
+	return why{servers, place("public", c)}
 }
 
 // whyPrivate counts the servers of one transport over one family: behind a NAT
 // that shows everybody another port, two that could not dial one address each
 // are two witnesses. That somebody could not dial TCP says nothing of QUIC.
-func whyPrivate(privates []*candidate) (Confidence, string) {
+func whyPrivate(privates []*candidate) (Confidence, why) {
 	if i := slices.IndexFunc(privates, func(c *candidate) bool { return c.filtered }); i >= 0 {
 		d, f := privates[i].tally()
-		return privates[i].confidence(), fmt.Sprintf("%d of %s dialled %s, but no stranger could: only hosts that we talk to get through",
-			d, plural(d+f, "server"), describe(privates[i].addr))
+		return privates[i].confidence(), why{fmt.Sprintf("%d of %s dialled %s, but no stranger could: only hosts that we talk to get through",
+			d, plural(d+f, "server"), describe(privates[i].addr)), place("filtered", privates[i])}
 	}
 	var group []*candidate
 	var failed, judged int
@@ -91,7 +104,7 @@ func whyPrivate(privates []*candidate) (Confidence, string) {
 		}
 	}
 	if len(group) == 0 { // outcomes that are forgotten by now
-		return Weak, "no server could dial " + describe(privates[0].addr)
+		return Weak, why{"no server could dial " + describe(privates[0].addr), place("private", privates[0])}
 	}
 	confidence := Weak
 	if failed >= 2 {
@@ -112,7 +125,7 @@ func whyPrivate(privates []*candidate) (Confidence, string) {
 	if more := len(privates) - named; more > 0 {
 		because += fmt.Sprintf(", nor %s more", plural(more, "address"))
 	}
-	return confidence, because
+	return confidence, why{because, place("private", group[0])}
 }
 
 // witnesses counts the servers that could not dial one of these addresses, and

@@ -125,12 +125,16 @@ func (v Verdict) host() Reachability {
 	return v.Reachability
 }
 
+// answers reports whether the answer is that of w, whatever the evidence.
+func (v Verdict) answers(w Verdict) bool {
+	return v.Reachability == w.Reachability && v.IPv4 == w.IPv4 && v.IPv6 == w.IPv6 &&
+		v.Confidence == w.Confidence && v.Weak == w.Weak && v.Proven == w.Proven && v.Insured == w.Insured
+}
+
 // same ignores times and counts: whoever follows verdicts wants to hear of
 // changes, not of every probe.
 func (v Verdict) same(w Verdict) bool {
-	return v.Reachability == w.Reachability && v.IPv4 == w.IPv4 && v.IPv6 == w.IPv6 &&
-		v.Confidence == w.Confidence && v.Weak == w.Weak && v.Proven == w.Proven && v.Insured == w.Insured &&
-		v.Because == w.Because &&
+	return v.answers(w) && v.Because == w.Because &&
 		slices.EqualFunc(v.Addrs, w.Addrs, func(a, b AddrVerdict) bool {
 			return a.Addr == b.Addr && a.Reachability == b.Reachability
 		}) && maps.Equal(v.Unreachable(), w.Unreachable())

@@ -11,6 +11,8 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
+
+	"github.com/causeway-p2p/causeway/testnet"
 )
 
 func TestDescribe(t *testing.T) {
@@ -139,7 +141,7 @@ func TestReduce(t *testing.T) {
 		{"a private address of an interface", []*candidate{cand(lan, fromInterface, "")}, 1, "unknown unknown unknown strong", "no dial-back was asked for yet"},
 		{"a name", []*candidate{cand("/dns/relay.example/udp/4001/quic-v1", fromAnnounced, "dd")}, 2, "public public public strong", "2 of 2 servers dialled relay.example:4001 over QUIC"},
 	} {
-		v := reduce(c.cands, c.servers, epoch)
+		v, _ := reduce(c.cands, c.servers, epoch)
 		strength := "strong"
 		if v.Weak {
 			strength = "weak"
@@ -158,7 +160,8 @@ func TestReduce(t *testing.T) {
 				t.Errorf("%s: Unreachable is %v with %+v", c.name, v.Unreachable(), a)
 			}
 		}
-		if !v.same(v) || (len(v.Addrs) > 0 && v.same(reduce(nil, c.servers, epoch))) {
+		none, _ := reduce(nil, c.servers, epoch)
+		if !v.same(v) || (len(v.Addrs) > 0 && v.same(none)) {
 			t.Errorf("%s: same is wrong about %+v", c.name, v)
 		}
 	}
@@ -168,7 +171,7 @@ func TestReduce(t *testing.T) {
 // dial it, each at another address.
 func TestTransportConfidence(t *testing.T) {
 	const a, b, tcp = "/ip4/11.0.0.2/udp/4001/quic-v1", "/ip4/11.0.0.2/udp/4002/quic-v1", "/ip4/11.0.0.2/tcp/4001"
-	v := reduce([]*candidate{cand(a, fromObserved, "f"), cand(b, fromObserved, "nf"), cand(tcp, fromObserved, "f")}, 2, epoch)
+	v, _ := reduce([]*candidate{cand(a, fromObserved, "f"), cand(b, fromObserved, "nf"), cand(tcp, fromObserved, "f")}, 2, epoch)
 	got := make(map[string]Confidence)
 	for _, tv := range v.Transports {
 		got[tv.Transport] = tv.Confidence
@@ -179,7 +182,7 @@ func TestTransportConfidence(t *testing.T) {
 }
 
 func TestVerdictJSON(t *testing.T) {
-	v := reduce([]*candidate{cand("/ip4/11.0.0.2/udp/4001/quic-v1", fromObserved, "d"), cand("/ip4/11.0.0.2/tcp/4001", fromInterface, "")}, 1, epoch)
+	v, _ := reduce([]*candidate{cand("/ip4/11.0.0.2/udp/4001/quic-v1", fromObserved, "d"), cand("/ip4/11.0.0.2/tcp/4001", fromInterface, "")}, 1, epoch)
 	data, err := json.Marshal(v)
 	if err != nil {
 		t.Fatal(err)
@@ -324,4 +327,59 @@ func TestPickServer(t *testing.T) {
 	if got, _ := (&Tracker{servers: busy}).pickServer(seen(cand(addr, fromObserved, ""), "b"), epoch.Add(time.Minute+time.Second), false); got != "b" {
 		t.Errorf("a minute later: got %q, want b again", got)
 	}
+}
+
+// TestGist: what is counted makes no difference, what is found and where does.
+func TestGist(t *testing.T) {
+	const a, b, tcp = "/ip4/11.0.0.2/udp/4001/quic-v1", "/ip4/11.0.0.2/udp/4002/quic-v1", "/ip4/11.0.0.2/tcp/4001"
+	one := func(addr, outcomes string) *candidate { return cand(addr, fromObserved, outcomes) }
+	for _, c := range []struct {
+		name     string
+		one, two []*candidate
+		same     bool
+	}{
+		{"a third server", []*candidate{one(a, "ff")}, []*candidate{one(a, "fff")}, true},
+		{"TCP as well", []*candidate{one(a, "ff")}, []*candidate{one(a, "ff"), one(tcp, "ff")}, true},
+		{"TCP alone", []*candidate{one(a, "ff")}, []*candidate{one(tcp, "ff")}, true},
+		{"a symmetric NAT", []*candidate{one(a, "f")}, []*candidate{one(a, "f"), one(b, "nf")}, true},
+		{"insured by more", []*candidate{one(a, "d")}, []*candidate{one(a, "ddd")}, true},
+		{"another address", []*candidate{one(a, "ff")}, []*candidate{one("/ip4/12.0.0.2/udp/4001/quic-v1", "ff")}, false},
+		{"public and private", []*candidate{one(a, "dd")}, []*candidate{one(a, "ff")}, false},
+		{"a stranger came", []*candidate{one(a, "dd")}, []*candidate{strange(one(a, "dd"))}, false},
+		{"no stranger could", []*candidate{one(a, "ff")}, []*candidate{filter(one(a, "dd"))}, false},
+		{"an interface's", []*candidate{one(a, "dd")}, []*candidate{cand(a, fromInterface, "dd")}, false},
+		{"nothing known", []*candidate{one(a, "")}, []*candidate{one(a, "")}, false}, // another word is news
+	} {
+		v, x := reduce(c.one, 3, epoch)
+		w, y := reduce(c.two, 3, epoch)
+		if same := x != "" && x == y; same != c.same {
+			t.Errorf("%s: %q is %q, and %q is %q; want the same: %v", c.name, v.Because, x, w.Because, y, c.same)
+		}
+	}
+}
+
+// TestSaidOnce: whoever follows the verdicts hears each answer once, and whoever
+// asks for it how many have given it.
+func TestSaidOnce(t *testing.T) {
+	simulate(t, func(t *testing.T, n *testnet.Net) {
+		s := track(t, start(t, n.NAT("box", testnet.PortRestricted()).Host("subject"), true))
+		for i := range 4 {
+			connect(t, s, start(t, n.Host(fmt.Sprint("server", i)), true))
+		}
+		time.Sleep(time.Hour)
+		var said []string
+		s.mu.Lock()
+		for _, v := range s.verdicts {
+			if text := v.Because; v.Reachability == Private && (len(said) == 0 || said[len(said)-1] != text) {
+				said = append(said, text)
+			}
+		}
+		s.mu.Unlock()
+		if len(said) == 0 || len(said) > 2 { // one server's word, and more than one's
+			t.Errorf("said private %d times, want once or twice:\n%s", len(said), strings.Join(said, "\n"))
+		}
+		if v := s.tracker.Verdict(); v.Addrs[0].FailedBy < 3 || !strings.HasPrefix(v.Because, fmt.Sprint(v.Addrs[0].FailedBy, " of ")) {
+			t.Errorf("%d servers failed, and the verdict says %q", v.Addrs[0].FailedBy, v.Because)
+		}
+	})
 }
