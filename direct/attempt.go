@@ -55,10 +55,9 @@ type attempt struct {
 
 	guesses atomic.Int64 // packets sent for guessing ports
 
-	mu      sync.Mutex         // guards the fields below
-	synced  bool               // the moment to dial has come
-	guessed bool               // a connection came out of guessing ports
-	spent   map[netip.Addr]int // dials, by where they went
+	mu     sync.Mutex         // guards the fields below
+	synced bool               // the moment to dial has come
+	spent  map[netip.Addr]int // dials, by where they went
 }
 
 // result is how an attempt ended.
@@ -104,7 +103,7 @@ func (u *Upgrader) initiate(ctx context.Context, conn network.Conn) result {
 		}
 		o := a.round(ctx, conn, round == stockRounds-1)
 		switch {
-		case a.there():
+		case a.there(): // it may have come over all that went wrong
 			return a.result(a.way())
 		case ctx.Err() != nil || conn.IsClosed():
 			return a.result(Interrupted)
@@ -172,7 +171,7 @@ func (a *attempt) round(ctx context.Context, conn network.Conn, last bool) Outco
 
 	// Half a round trip from now the other side reads SYNC.
 	if a.wait(ctx, a.rtt/2) {
-		return Punched
+		return a.way()
 	}
 	a.mu.Lock()
 	a.synced = true
@@ -198,7 +197,7 @@ func (a *attempt) round(ctx context.Context, conn network.Conn, last bool) Outco
 	})
 	guessed := a.guess(ctx, where)
 	if a.wait(ctx, delay+a.patience()) {
-		return Punched
+		return a.way()
 	}
 	if guessed {
 		return MissedPorts
@@ -208,9 +207,10 @@ func (a *attempt) round(ctx context.Context, conn network.Conn, last bool) Outco
 
 // answer is an attempt that the other side began: it has told us to dial now.
 func (a *attempt) answer(ctx context.Context, t their) result {
-	a.their, a.synced = t, true
+	a.their = t
 	ctx, cancel := a.during(ctx)
 	defer cancel()
+	a.synced = !a.there() // or else the other could dial us as it was
 	where := targets(t.addrs)
 	if shareIP(a.u.cfg.Addrs(), t.addrs) {
 		a.neighbours(t.lan)
@@ -219,13 +219,13 @@ func (a *attempt) answer(ctx context.Context, t their) result {
 	defer cancelRound()
 	for _, to := range where {
 		if _, udp, _ := plainAddr(to); udp {
-			a.dial(ctx, to, client)
+			a.dial(ctx, to, client, Punched)
 			a.redial(ctx, to)
 			continue
 		}
 		a.dials.Go(func() {
 			if !a.wait(ctx, t.delay) && ctx.Err() == nil {
-				a.dial(ctx, to, client)
+				a.dial(ctx, to, client, Punched)
 			}
 		})
 	}
@@ -249,7 +249,7 @@ func (a *attempt) punchQUIC(ctx context.Context, to ma.Multiaddr) {
 	if a.nat.UDPMapping.unpredictable() {
 		as = client
 	}
-	a.dial(ctx, to, as)
+	a.dial(ctx, to, as, Punched)
 	a.redial(ctx, to)
 }
 
@@ -260,7 +260,7 @@ func (a *attempt) punchTCP(ctx context.Context, to ma.Multiaddr, last bool) {
 	if a.nat.TCPMapping.unpredictable() || last && !a.their.ours {
 		as = client
 	}
-	a.dial(ctx, to, as)
+	a.dial(ctx, to, as, Punched)
 }
 
 // tcpDelay is how much later than QUIC we both dial over TCP. The dials that do
@@ -280,7 +280,7 @@ func (a *attempt) redial(ctx context.Context, to ma.Multiaddr) {
 	}
 	a.dials.Go(func() {
 		if !a.wait(ctx, max(hedge, a.rtt)) && ctx.Err() == nil {
-			a.dial(ctx, to, client)
+			a.dial(ctx, to, client, Punched)
 		}
 	})
 }
@@ -319,13 +319,18 @@ func (a *attempt) there() bool {
 	}
 }
 
-// way tells what led to the direct connection that stands.
+// way tells what led to the direct connection that stands. One that we made says
+// it itself, one that the other side made is judged by where it comes from and
+// when it came.
 func (a *attempt) way() Outcome {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	conn := directConn(a.u.host.Network(), a.peer)
+	var ours *dialled
 	switch {
-	case a.guessed || conn != nil && a.guessing() && !slices.ContainsFunc(a.their.addrs, conn.RemoteMultiaddr().Equal):
+	case conn != nil && conn.As(&ours):
+		return ours.how
+	case conn != nil && a.guessing() && !slices.ContainsFunc(a.their.addrs, conn.RemoteMultiaddr().Equal):
 		return Guessed
 	case conn != nil && manet.IsPrivateAddr(conn.RemoteMultiaddr()):
 		return LAN

@@ -26,12 +26,12 @@ var errNoTransport = errors.New("no transport for it")
 
 // dial dials an address beside the caller, and hands what comes of it to the
 // swarm.
-func (a *attempt) dial(ctx context.Context, to ma.Multiaddr, as role) {
+func (a *attempt) dial(ctx context.Context, to ma.Multiaddr, as role, how Outcome) {
 	if !a.spend(to) {
 		return
 	}
 	a.dials.Go(func() {
-		if err := a.u.dial(ctx, to, a.peer, as, nil); err != nil && ctx.Err() == nil {
+		if err := a.u.dial(ctx, to, a.peer, as, how, nil); err != nil && ctx.Err() == nil {
 			log.Debug("dial failed", "peer", a.peer, "addr", to, "reason", err.Error())
 		}
 	})
@@ -63,7 +63,7 @@ func (a *attempt) repay() {
 
 // dial dials one address, whatever connections to the peer there are, and hands
 // the connection to the swarm.
-func (u *Upgrader) dial(ctx context.Context, to ma.Multiaddr, p peer.ID, as role, progress chan<- transport.DialUpdate) error {
+func (u *Upgrader) dial(ctx context.Context, to ma.Multiaddr, p peer.ID, as role, how Outcome, progress chan<- transport.DialUpdate) error {
 	t := u.swarm.TransportForDialing(to)
 	if t == nil {
 		return errNoTransport
@@ -84,14 +84,14 @@ func (u *Upgrader) dial(ctx context.Context, to ma.Multiaddr, p peer.ID, as role
 	if err != nil {
 		return fmt.Errorf("dial %s: %w", to, err)
 	}
-	return u.cfg.Door.hand(conn)
+	return u.cfg.Door.hand(conn, how)
 }
 
 // Dial makes a connection to a peer at one address, although there may be
 // others already: a second path, or a witness of where packets of that
 // transport come from.
 func (u *Upgrader) Dial(ctx context.Context, to ma.Multiaddr, p peer.ID) error {
-	return u.dial(ctx, to, p, client, nil)
+	return u.dial(ctx, to, p, client, Dialled, nil)
 }
 
 // early are dials that do not wait for the agreed moment: a peer that is
@@ -143,7 +143,7 @@ func (e *early) dial(a *attempt, to ma.Multiaddr, udp bool) {
 	a.dials.Go(func() {
 		defer close(d.done)
 		defer cancel()
-		if err := a.u.dial(ctx, to, a.peer, client, progress); err != nil && ctx.Err() == nil {
+		if err := a.u.dial(ctx, to, a.peer, client, Dialled, progress); err != nil && ctx.Err() == nil {
 			log.Debug("direct dial failed", "peer", a.peer, "addr", to, "reason", err.Error())
 		}
 		e.mu.Lock()

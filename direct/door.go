@@ -27,7 +27,10 @@ func NewDoor() *Door {
 var errDoorClosed = errors.New("the host is closed")
 
 // dialled is a connection that we made, whatever the swarm takes it for.
-type dialled struct{ transport.CapableConn }
+type dialled struct {
+	transport.CapableConn
+	how Outcome
+}
 
 // As lets WeDialled find it beneath the swarm's wrappers.
 func (c *dialled) As(target any) bool {
@@ -45,9 +48,9 @@ func WeDialled(c network.Conn) bool {
 }
 
 // hand gives a connection to the swarm, or closes it if that is gone.
-func (d *Door) hand(c transport.CapableConn) error {
+func (d *Door) hand(c transport.CapableConn, how Outcome) error {
 	select {
-	case d.conns <- &dialled{c}:
+	case d.conns <- &dialled{c, how}:
 		return nil
 	case <-d.closed:
 		c.Close()

@@ -72,7 +72,7 @@ func (a *attempt) neighbours(named []ma.Multiaddr) {
 		return
 	}
 	for _, to := range lanTargets(named, a.u.networks()) {
-		a.dial(a.ctx, to, client)
+		a.dial(a.ctx, to, client, LAN)
 	}
 }
 

@@ -34,10 +34,7 @@ func (a *attempt) dialFrom(s net.PacketConn, to netip.AddrPort) {
 		log.Debug("dial from the port that was guessed failed", "peer", a.peer, "reason", err)
 		return
 	}
-	a.mu.Lock()
-	a.guessed = true
-	a.mu.Unlock()
-	if err := a.u.cfg.Door.hand(conn); err != nil {
+	if err := a.u.cfg.Door.hand(conn, Guessed); err != nil {
 		return
 	}
 	a.wait(ctx, time.Second) // until the swarm has it
