@@ -37,12 +37,16 @@ type circuitsOf struct {
 // hop is a peer behind a relay.
 type hop struct{ relay, peer peer.ID }
 
-// watch remembers the circuits of a host until stop is called.
-func (r *recent) watch(nw network.Network) (stop func()) {
+// watch remembers the circuits of a host until stop is called, and hands on those
+// that have ended.
+func (r *recent) watch(nw network.Network, ended func(network.Conn)) (stop func()) {
 	note := func(c network.Conn, n int) {
 		if p := PathOf(c); p.Relayed() {
 			upgraded := n < 0 && pathTo(nw, c.RemotePeer()).Direct()
 			r.note(hop{p.Relay, c.RemotePeer()}, n, upgraded, time.Now())
+			if n < 0 {
+				ended(c)
+			}
 		}
 	}
 	bundle := &network.NotifyBundle{
@@ -83,6 +87,25 @@ func (r *recent) lookup(h hop) (circuitsOf, bool) {
 	return c, known && (c.open > 0 || time.Since(c.end) <= endedFor)
 }
 
+// circuitGone takes in that a circuit has ended. Where its relay is known to give
+// no reasons, there is no word to wait for. One that ends beside another path may
+// be one that we let go.
+func (n *Node) circuitGone(c network.Conn) {
+	via, p := PathOf(c).Relay, c.RemotePeer()
+	if pathTo(n.host.Network(), p) != (Path{}) || !n.silentOnEndings(via) {
+		return
+	}
+	n.events.emit(CircuitEnded{At: now(), Relay: via, Peer: p, Lasted: time.Since(c.Stat().Opened)})
+}
+
+// silentOnEndings reports whether a relay tells nobody why circuits end. Those of
+// ours, which do, receive such notices themselves. Of one that has not said what it
+// speaks, nothing is known.
+func (n *Node) silentOnEndings(relay peer.ID) bool {
+	known, err := n.host.Peerstore().GetProtocols(relay)
+	return err == nil && len(known) > 0 && !notice.Speaks(n.host, relay)
+}
+
 // circuitsEnded takes what a relay says about circuits of ours.
 func (n *Node) circuitsEnded(from peer.ID, list []notice.Circuit) {
 	for _, c := range list {
@@ -111,7 +134,11 @@ func (e CircuitEnded) String() string {
 		"denied":     "the relay's operator does not allow it",
 		"kicked":     "the relay's operator ended it",
 	}[e.Reason]
-	if why == "" {
+	switch {
+	case e.Reason == "":
+		return fmt.Sprintf("circuit to %s via relay %s ended after %v; the relay does not say why",
+			ShortID(e.Peer), ShortID(e.Relay), e.Lasted.Round(time.Millisecond))
+	case why == "":
 		why = e.Reason // of a later version
 	}
 	return fmt.Sprintf("circuit to %s via relay %s ended after %v: %s (%d bytes sent, %d received)",

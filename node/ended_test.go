@@ -1,11 +1,16 @@
 package node
 
 import (
+	"fmt"
+	"io"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/libp2p/go-libp2p"
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/causeway-p2p/causeway/notice"
@@ -50,6 +55,74 @@ func TestCircuitEnded(t *testing.T) {
 			t.Errorf("%d events after tales, want none", got-before)
 		}
 	})
+}
+
+// TestCircuitEndedUnsaid: over a relay that tells no reasons, that is told at once;
+// over one of ours it is waited for what it says.
+func TestCircuitEndedUnsaid(t *testing.T) {
+	for _, stock := range []bool{true, false} {
+		t.Run(fmt.Sprintf("stock %t", stock), func(t *testing.T) {
+			simulate(t, func(t *testing.T, w *world) {
+				w.bootstrap()
+				var over host.Host
+				if stock {
+					over = w.stockRelay()
+				} else {
+					over = w.on(w.net.Host("relay"), Config{Server: true, Relay: relay.On, Relays: -1, RelayLimits: relay.Limits{CircuitBytes: 128 << 10}}).Host()
+				}
+				a := w.behind("A", testnet.Symmetric(), Config{NoHolePunching: true, StaticRelays: []peer.AddrInfo{*host.InfoFromHost(over)}})
+				await(t, a, "A to advertise", func(e AddrsChanged) bool { return e.Circuits >= 1 })
+				w.echo(a)
+				c := w.behind("C", testnet.Symmetric(), Config{NoHolePunching: true})
+				s, err := c.Dial(timeout(t), a.ID(), "echo")
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer s.Close()
+				time.Sleep(10 * time.Second) // identify has ended
+				go io.Copy(io.Discard, s)
+				if err := s.SetDeadline(time.Now().Add(patience)); err != nil {
+					t.Fatal(err)
+				}
+				for err == nil {
+					_, err = s.Write(make([]byte, 64<<10))
+				}
+				broke := time.Now()
+				e := await(t, c, "C to hear of it", func(e CircuitEnded) bool { return e.Peer == a.ID() })
+				if took := e.Time.Sub(broke); took > 500*time.Millisecond {
+					t.Errorf("told %v after the stream broke, want at once", took)
+				}
+				time.Sleep(5 * time.Second)
+				told := 0
+				for ev := range c.History(closed(t)) {
+					if e, is := ev.(CircuitEnded); is {
+						told++
+						if e.Relay != over.ID() || (e.Reason == "") != stock || strings.Contains(e.String(), "does not say why") != stock {
+							t.Errorf("heard %+v: %s", e, e)
+						}
+					}
+				}
+				if told != 1 {
+					t.Errorf("told %d times, want once", told)
+				}
+			})
+		})
+	}
+}
+
+// stockRelay starts go-libp2p's relay, with its own limits.
+func (w *world) stockRelay() host.Host {
+	w.Helper()
+	box := w.net.Host("stock relay")
+	h, err := libp2p.New(
+		box.Transport(), libp2p.ListenAddrs(box.ListenAddr(4001)), libp2p.ForceReachabilityPublic(),
+		libp2p.ResourceManager(&network.NullResourceManager{}), libp2p.DisableMetrics(), libp2p.EnableRelayService(),
+	)
+	if err != nil {
+		w.Fatal(err)
+	}
+	w.Cleanup(func() { h.Close() })
+	return h
 }
 
 // TestCircuitEndedAfterUpgrade: it says so, since that is as it should be.

@@ -157,7 +157,9 @@ type (
 	}
 	// CircuitEnded: a relay tells why a circuit of ours has ended, and how many
 	// bytes it has passed on. Reason is one of package relay's, or one that a
-	// later version added. Relays that know no notices do not tell.
+	// later version added. Relays that know no notices do not tell: then Reason is
+	// empty and no bytes are counted, and it is an event only if no other path to
+	// the peer is left.
 	CircuitEnded struct {
 		At
 		Relay    peer.ID       `json:"relay"`

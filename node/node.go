@@ -246,7 +246,7 @@ func (n *Node) build() (err error) {
 		}
 	}
 	n.recent.end = make(map[hop]circuitsOf)
-	n.stopRecent = n.recent.watch(n.host.Network())
+	n.stopRecent = n.recent.watch(n.host.Network(), n.circuitGone)
 	n.farewells = newFarewells()
 	n.stopNotices = notice.Receive(n.host, n.relayNotice)
 	if n.cfg.Relay != relay.Off {
