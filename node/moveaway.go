@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/event"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/p2p/protocol/identify"
@@ -77,6 +78,8 @@ type departure struct {
 	relay        peer.ID
 	since, until time.Time
 	ends         map[peer.ID]*farEnd
+	withdrawn    bool // it has ceased to offer its service
+	back         bool // and offers it again; see comeback.go
 }
 
 // farEnd is a peer with circuits over a relay that leaves.
@@ -94,9 +97,14 @@ func (n *Node) moveAway(ctx context.Context) error {
 		dialled: make(chan *farEnd, maxMoves), // takes all that there can be
 	}
 	defer m.work.Wait()
+	said, err := identified(n.host)
+	if err != nil {
+		return err
+	}
+	defer said.Close()
+	var look <-chan time.Time
 	for {
-		var look <-chan time.Time
-		if len(m.leaving) > 0 {
+		if len(m.leaving) > 0 && look == nil {
 			look = time.After(moveLook)
 		}
 		select {
@@ -104,10 +112,16 @@ func (n *Node) moveAway(ctx context.Context) error {
 			return nil
 		case f := <-n.farewells.said:
 			m.begin(f, time.Now())
+		case e := <-said.Out():
+			if e, ok := e.(event.EvtPeerIdentificationCompleted); ok {
+				m.heard(e)
+			}
+			continue // nothing to be done
 		case e := <-m.dialled:
 			m.dials--
 			e.dialling = false
 		case <-look:
+			look = nil
 		}
 		m.look(time.Now())
 	}
@@ -136,7 +150,7 @@ func (m *mover) uses(relay peer.ID) bool {
 // look does what is to be done now.
 func (m *mover) look(now time.Time) {
 	for _, d := range m.leaving {
-		if now.Sub(d.since) < joinTime {
+		if now.Sub(d.since) < joinTime && !d.back {
 			m.join(d)
 		}
 		// Nobody waits for those who are tried again and again.
