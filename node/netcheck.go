@@ -37,6 +37,9 @@ type Netcheck struct {
 	// it is derived from is the verdict's NAT.
 	Kind Kind   `json:"kind"`
 	Ease string `json:"ease"`
+	// OverTCP is what it is behind as far as TCP goes, which is what counts
+	// where UDP is blocked.
+	OverTCP Kind `json:"over_tcp"`
 
 	// UDP gets out of this network, and answers come back.
 	UDP reachability.Fact `json:"udp"`
@@ -188,8 +191,8 @@ func (r *Netcheck) conclude() {
 	if !offline {
 		r.Kind = r.kind()
 	}
-	r.Ease = r.Kind.Ease()
-	r.Peers = outlook(r.Kind, kindOf(r.Reachability.NAT.TCP))
+	r.Ease, r.OverTCP = r.Kind.Ease(), kindOf(r.Reachability.NAT.TCP)
+	r.Peers = outlook(r.Kind, r.OverTCP)
 	if r.Kind == KindUnknown && r.Online != reachability.Yes {
 		r.Peers = noOutlook()
 	}
@@ -247,15 +250,18 @@ func (r *Netcheck) headline() string {
 	case v.Reachability == reachability.Public:
 		return "Others can dial this node."
 	case r.Reachable:
-		return "Others reach this node through a relay. " + r.Kind.consequence()
+		return "Others reach this node through a relay. " + r.Kind.consequence(r.OverTCP)
 	case v.Reachability == reachability.Private:
-		return "Others cannot dial this node, and it has no relay. " + r.Kind.consequence()
+		return "Others cannot dial this node, and it has no relay. " + r.Kind.consequence(r.OverTCP)
 	}
 	return "It is not known yet whether others can reach this node: " + v.Because + "."
 }
 
 // consequence is what a kind means for direct paths.
-func (k Kind) consequence() string {
+func (k Kind) consequence(overTCP Kind) string {
+	if k == KindUDPBlocked && overTCP == KindSymmetric {
+		return "UDP is blocked here, and over TCP its NAT is hard: peers behind strict NATs stay on the relay."
+	}
 	switch k {
 	case KindPublic, KindFullCone, KindAddressRestricted, KindPortRestricted, KindCone:
 		return "Its NAT is easy: most peers get a direct path within a second."

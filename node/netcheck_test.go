@@ -88,6 +88,8 @@ func TestHeadline(t *testing.T) {
 		{"easy", Netcheck{Reachable: true, Reachability: reachability.Verdict{NAT: reachability.NAT{UDP: easy}}}, KindCone, "Others reach this node through a relay. Its NAT is easy"},
 		{"hard", Netcheck{Reachable: true, Reachability: reachability.Verdict{NAT: reachability.NAT{UDP: hard}}}, KindSymmetric, "Others reach this node through a relay. Its NAT is hard"},
 		{"blocked", Netcheck{Reachable: true, Reachability: reachability.Verdict{NAT: reachability.NAT{UDPBlocked: yes}}}, KindUDPBlocked, "Others reach this node through a relay. UDP is blocked"},
+		{"blocked, and hard", Netcheck{Reachable: true, Reachability: reachability.Verdict{NAT: reachability.NAT{UDPBlocked: yes, TCP: hard}}}, KindUDPBlocked, "Others reach this node through a relay. UDP is blocked here, and over TCP its NAT is hard"},
+		{"blocked, and easy", Netcheck{Reachable: true, Reachability: reachability.Verdict{NAT: reachability.NAT{UDPBlocked: yes, TCP: easy}}}, KindUDPBlocked, "Others reach this node through a relay. UDP is blocked here: direct paths run over TCP."},
 		{"443", Netcheck{Reachable: true, Only443: yes}, KindOnly443, "Others reach this node through a relay. Only TCP port 443"},
 		{"443, where UDP worked a moment ago", Netcheck{Reachable: true, Only443: yes, Reachability: reachability.Verdict{NAT: reachability.NAT{UDPBlocked: reachability.No}}}, KindOnly443, "Others reach this node through a relay. Only TCP port 443"},
 		{"offline", Netcheck{Online: reachability.No, Reachable: true, Reachability: reachability.Verdict{Reachability: private, Confidence: reachability.Strong, NAT: reachability.NAT{UDP: easy, UDPBlocked: reachability.No}}}, KindUnknown, "Nobody answers: this machine seems to be offline"},

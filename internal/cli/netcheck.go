@@ -131,16 +131,31 @@ func natText(r node.Netcheck) string {
 	switch r.Kind {
 	case node.KindUnknown:
 		return "not known yet"
-	case node.KindPublic, node.KindUDPBlocked, node.KindOnly443:
+	case node.KindUDPBlocked, node.KindOnly443:
+		return r.Ease + natOverTCP(r)
+	case node.KindPublic:
 		return r.Ease
 	case node.KindCone:
-		return r.Ease + " (what it lets in is not known)"
+		return r.Ease + whatItLetsIn
 	case node.KindAddressRestricted:
 		if untried(r, "quic") {
 			return fmt.Sprintf("%s (%s or less: no stranger has tried)", r.Ease, r.Kind)
 		}
 	}
 	return fmt.Sprintf("%s (%s)", r.Ease, r.Kind)
+}
+
+const whatItLetsIn = " (what it lets in is not known)"
+
+// natOverTCP is the NAT besides a firewall, as TCP shows it.
+func natOverTCP(r node.Netcheck) string {
+	switch {
+	case r.Reachability.NAT.TCP.Mapping == reachability.NoNAT, r.OverTCP == node.KindUnknown:
+		return ""
+	case r.OverTCP == node.KindCone:
+		return fmt.Sprintf(", and over TCP a NAT that is %s%s", r.OverTCP.Ease(), whatItLetsIn)
+	}
+	return fmt.Sprintf(", and over TCP a NAT that is %s (%s)", r.OverTCP.Ease(), r.OverTCP)
 }
 
 func said(f reachability.Fact, yes, no string) string {

@@ -149,6 +149,31 @@ func TestUntriedByStrangers(t *testing.T) {
 	}
 }
 
+// TestFirewall: what lets no UDP out may be a NAT as well, as TCP shows.
+func TestFirewall(t *testing.T) {
+	const ei, apd, none = reachability.EndpointIndependent, reachability.AddressAndPortDependent, reachability.NoNAT
+	for _, c := range []struct {
+		kind, overTCP node.Kind
+		mapping       reachability.Behavior
+		want          string
+	}{
+		{node.KindUDPBlocked, node.KindSymmetric, apd, "a firewall, and over TCP a NAT that is hard (symmetric)"},
+		{node.KindUDPBlocked, node.KindPortRestricted, ei, "a firewall, and over TCP a NAT that is easy (port-restricted)"},
+		{node.KindUDPBlocked, node.KindCone, ei, "a firewall, and over TCP a NAT that is easy (what it lets in is not known)"},
+		{node.KindUDPBlocked, node.KindUnknown, reachability.NotKnown, "a firewall"},
+		{node.KindUDPBlocked, node.KindPortRestricted, none, "a firewall"},
+		{node.KindOnly443, node.KindSymmetric, apd, "a firewall, and over TCP a NAT that is hard (symmetric)"},
+		{node.KindSymmetric, node.KindSymmetric, apd, "hard (symmetric)"},
+	} {
+		r := aNetcheck()
+		r.Kind, r.Ease, r.OverTCP = c.kind, c.kind.Ease(), c.overTCP
+		r.Reachability.NAT.TCP.Mapping = c.mapping
+		if got := NetworkLines(r)[1]; got != (Line{"NAT", c.want}) {
+			t.Errorf("%s, %s over TCP (%s): got %+v, want %q", c.kind, c.overTCP, c.mapping, got, c.want)
+		}
+	}
+}
+
 // TestOfflineVerdict: what is not true now is not said as if it were.
 func TestOfflineVerdict(t *testing.T) {
 	r := aNetcheck()
