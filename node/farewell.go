@@ -63,6 +63,11 @@ func (f *farewells) none() bool {
 // stays reports whether a connection is open and not over a relay that leaves.
 func (f *farewells) stays(c network.Conn) bool { return !c.IsClosed() && !f.from(PathOf(c).Relay) }
 
+// staying are the connections that are open and not over a relay that leaves.
+func (f *farewells) staying(conns []network.Conn) []network.Conn {
+	return slices.DeleteFunc(slices.Clone(conns), func(c network.Conn) bool { return !f.stays(c) })
+}
+
 // bestConn is the connection to use out of several: the best one, but rather not
 // over a relay that leaves.
 func (n *Node) bestConn(p peer.ID) network.Conn {
@@ -70,8 +75,7 @@ func (n *Node) bestConn(p peer.ID) network.Conn {
 	if n.farewells.none() {
 		return bestOf(conns)
 	}
-	staying := slices.DeleteFunc(slices.Clone(conns), func(c network.Conn) bool { return !n.farewells.stays(c) })
-	if c := bestOf(staying); c != nil {
+	if c := bestOf(n.farewells.staying(conns)); c != nil {
 		return c
 	}
 	return bestOf(conns)

@@ -1,11 +1,15 @@
 package node
 
 import (
+	"bytes"
+	"context"
 	"errors"
+	"io"
 	"testing"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/protocol"
 	"github.com/libp2p/go-libp2p/p2p/protocol/ping"
 
 	"github.com/causeway-p2p/causeway/testnet"
@@ -58,6 +62,64 @@ func TestLimited(t *testing.T) {
 		}
 		if took := time.Since(begun); took > 2*time.Second {
 			t.Errorf("it took %v to say so", took)
+		}
+	})
+}
+
+// TestHostMovesAway: an application's own streams are not opened over a relay that
+// leaves once there is another way, although the swarm would: many run there.
+func TestHostMovesAway(t *testing.T) {
+	simulateAt(t, oneWay, func(t *testing.T, w *world) {
+		a, c, r := w.between(0)
+		const old, chat protocol.ID = "/test/old", "/test/chat"
+		a.Host().SetStreamHandler(chat, func(s network.Stream) {
+			defer s.Close()
+			io.Copy(s, s)
+		})
+		time.Sleep(time.Second) // identify says so
+		ctx := network.WithAllowLimitedConn(t.Context(), "test")
+		open := func(protos ...protocol.ID) network.Stream {
+			t.Helper()
+			s, err := c.Host().NewStream(ctx, a.ID(), protos...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if s.Protocol() != chat {
+				t.Fatalf("the protocol is %s, want %s", s.Protocol(), chat)
+			}
+			want, got := []byte("hello"), make([]byte, 5)
+			if _, err := s.Write(want); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.ReadFull(s, got); err != nil || !bytes.Equal(got, want) {
+				t.Fatalf("%s: got %q and %v", PathOf(s.Conn()), got, err)
+			}
+			return s
+		}
+		for range 5 {
+			if path := PathOf(open(chat).Conn()); path.Relay != r.ID() {
+				t.Fatalf("%s, want it over the relay that is to leave", path)
+			}
+		}
+		r.Drain(time.Minute)
+		time.Sleep(5 * time.Second)
+		for _, known := range []bool{true, false} {
+			if !known {
+				if err := c.Host().Peerstore().RemoveProtocols(a.ID(), chat); err != nil {
+					t.Fatal(err)
+				}
+			}
+			s := open(old, chat)
+			if path := PathOf(s.Conn()); path.Relay == r.ID() || !path.Relayed() {
+				t.Errorf("%s, want it over the other relay", path)
+			}
+			s.Close()
+		}
+		begun := time.Now()
+		short, cancel := context.WithTimeout(ctx, time.Second)
+		defer cancel()
+		if s, err := c.Host().NewStream(short, a.ID(), old); err == nil || time.Since(begun) > time.Second {
+			t.Errorf("a protocol that A does not speak: got %v and %v after %v", s, err, time.Since(begun))
 		}
 	})
 }

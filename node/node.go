@@ -53,6 +53,7 @@ type Node struct {
 	id          peer.ID
 	events      *broadcaster
 	credentials *credentials
+	farewells   *farewells
 
 	// static after Start
 	host         host.Host
@@ -73,7 +74,6 @@ type Node struct {
 	history      *autorelay.History
 	usage        *usage.Store // nil if relay.Off
 	recent       recent
-	farewells    *farewells
 	portal       portal
 	stopNotices  func()
 	stopRecent   func()
@@ -107,7 +107,7 @@ func New(cfg Config) (*Node, error) {
 	}
 	events := newBroadcaster()
 	return &Node{
-		cfg: cfg, id: id, events: events, credentials: newCredentials(cfg.Token, events.emit),
+		cfg: cfg, id: id, events: events, credentials: newCredentials(cfg.Token, events.emit), farewells: newFarewells(),
 		changed: make(chan struct{}), settled: make(chan struct{}),
 	}, nil
 }
@@ -115,14 +115,21 @@ func New(cfg Config) (*Node, error) {
 // ID returns the node's peer ID.
 func (n *Node) ID() peer.ID { return n.id }
 
-// Host returns the libp2p host, or nil before Start. Its NewStream does not
-// wait for a direct connection where only a limited one exists: it fails with a
-// *LimitedError.
+// Host returns the libp2p host, or nil before Start. Its NewStream differs from
+// go-libp2p's in two ways. It does not wait for a direct connection where only a
+// limited one exists: it fails with a *LimitedError. And it opens nothing over a
+// relay that says it leaves if there is another connection to the peer.
+//
+// In all else the swarm chooses the connection: an unlimited one before a limited
+// one, a direct one before a relayed one, then the one with the most streams,
+// whichever is faster. Host().Network().NewStream leaves everything to the swarm.
+// Neither tries another path when a connection is silent; Dial does, so use that
+// where it will do.
 func (n *Node) Host() host.Host {
 	if n.host == nil {
 		return nil
 	}
-	return frank{n.host}
+	return frank{n.host, n.farewells}
 }
 
 // Relay returns the relay host, for its figures and its controls; nil before
@@ -214,7 +221,7 @@ func (n *Node) build() (err error) {
 	if err = n.advertiser.attach(n.host); err != nil {
 		return err
 	}
-	if n.dht, err = newDHT(dhtHost{frank{n.host}}, n.cfg); err != nil {
+	if n.dht, err = newDHT(dhtHost{frank{n.host, n.farewells}}, n.cfg); err != nil {
 		return err
 	}
 	if n.verifier, err = newVerifier(n.host, n.dht, n.cfg.UserAgent); err != nil {
@@ -247,7 +254,6 @@ func (n *Node) build() (err error) {
 	}
 	n.recent.end = make(map[hop]circuitsOf)
 	n.stopRecent = n.recent.watch(n.host.Network(), n.circuitGone)
-	n.farewells = newFarewells()
 	n.stopNotices = notice.Receive(n.host, n.relayNotice)
 	if n.cfg.Relay != relay.Off {
 		file := ""
