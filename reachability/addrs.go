@@ -68,6 +68,9 @@ func (t *Tracker) updateOwnAddrs(now time.Time) {
 			continue
 		}
 		c := newCandidate(addr, src, now)
+		if src == fromAnnounced && isName(addr) && !t.announcesIP() {
+			c.takeWord()
+		}
 		wait := t.gone[key].wait(now)
 		c.next, c.cameBack = now.Add(wait), wait > 0
 		t.addrs[key] = c
@@ -106,6 +109,14 @@ func (t *Tracker) ownAddrs(sockets []ma.Multiaddr) map[string]source {
 		add(*mapped, fromMapped)
 	}
 	return own
+}
+
+// announcesIP reports whether a public IP address is announced. Servers judge
+// that, and so the names beside it. Names alone they do not: go-libp2p's refuse
+// them, except for WebSocket (v0.51, p2p/protocol/autonatv2/server.go, CanDial).
+// We do not resolve them: behind Docker or a balancer the answer may be another.
+func (t *Tracker) announcesIP() bool {
+	return slices.ContainsFunc(t.cfg.Announced, func(a ma.Multiaddr) bool { return manet.IsPublicAddr(a) && !isName(a) })
 }
 
 func (t *Tracker) wentAway(key string, now time.Time) {

@@ -30,6 +30,7 @@ const maxWitnesses = 8
 type candidate struct {
 	addr      ma.Multiaddr
 	source    source
+	word      bool   // the operator's word stands until a server has judged it
 	local     string // the port of ours that observers saw there, if known
 	observers map[peer.ID]time.Time
 	lastSeen  time.Time
@@ -66,10 +67,19 @@ func newCandidate(addr ma.Multiaddr, src source, now time.Time) *candidate {
 		asking:    make(map[peer.ID]struct{}),
 		outcomes:  make(map[peer.ID]outcomeAt),
 	}
-	if src == fromAnnounced && !manet.IsPublicAddr(addr) {
-		c.reachable = Public
+	if src == fromAnnounced && !c.probeable() {
+		c.takeWord()
 	}
 	return c
+}
+
+// takeWord makes the operator's word count.
+func (c *candidate) takeWord() { c.word, c.reachable = true, Public }
+
+// onWord reports whether the operator's word is all that there is.
+func (c *candidate) onWord() bool {
+	d, f := c.tally()
+	return c.word && d+f == 0
 }
 
 func (c *candidate) key() string { return string(c.addr.Bytes()) }
@@ -217,8 +227,8 @@ func (c *candidate) prove(now time.Time) {
 //	                            └────────────────────────────────────────┘
 //	                  for > against, or as many and nobody else to ask, or proof
 func (c *candidate) decide(others bool) {
-	if c.source == fromAnnounced && !c.probeable() {
-		return // the operator's word
+	if c.onWord() {
+		return
 	}
 	d, f := c.tally()
 	if c.outvoted++; f <= d {
@@ -357,7 +367,7 @@ func (c *candidate) confidence() Confidence {
 		return Strong
 	case c.reachable == Private:
 		return Weak
-	case !c.proof.IsZero(), c.source == fromAnnounced && !c.probeable():
+	case !c.proof.IsZero(), c.onWord():
 		return Proven
 	case d < 2:
 		return Weak

@@ -52,8 +52,10 @@ func describe(a ma.Multiaddr) string {
 		"tcp": "TCP", "quic": "QUIC", "ws": "WebSocket", "webtransport": "WebTransport", "webrtc": "WebRTC",
 	}[transportOf(a)]
 	a2, _ := ma.SplitFunc(a, func(c ma.Component) bool { return c.Protocol().Code == ma.P_P2P })
-	if na, err := manet.ToNetAddr(thinWaist(a2)); err == nil {
-		return na.String() + " over " + transport
+	if !isName(a2) { // which ToNetAddr would look up
+		if na, err := manet.ToNetAddr(thinWaist(a2)); err == nil {
+			return na.String() + " over " + transport
+		}
 	}
 	if len(a2) >= 2 {
 		return net.JoinHostPort(a2[0].Value(), a2[1].Value()) + " over " + transport
@@ -83,6 +85,9 @@ func portOf(a ma.Multiaddr) string {
 // endpoint is the IP and port of an address, and which of the two kinds of
 // port it is.
 func endpoint(a ma.Multiaddr) (ap netip.AddrPort, network string, ok bool) {
+	if isName(a) { // which ToNetAddr would look up, and it may be that of another machine
+		return netip.AddrPort{}, "", false
+	}
 	na, err := manet.ToNetAddr(thinWaist(a))
 	if err != nil {
 		return netip.AddrPort{}, "", false
@@ -105,6 +110,19 @@ func shape(a ma.Multiaddr) []int {
 		codes[i] = a[i].Protocol().Code
 	}
 	return codes
+}
+
+// isName reports whether an address has a DNS name in place of an IP.
+func isName(a ma.Multiaddr) bool {
+	first, _ := ma.SplitFirst(a)
+	if first == nil {
+		return false
+	}
+	switch first.Protocol().Code {
+	case ma.P_DNS, ma.P_DNS4, ma.P_DNS6, ma.P_DNSADDR:
+		return true
+	}
+	return false
 }
 
 func isCircuit(a ma.Multiaddr) bool {

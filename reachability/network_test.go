@@ -252,6 +252,41 @@ func TestAnnouncedPrivateCountsOnTheOperatorsWord(t *testing.T) {
 	})
 }
 
+// TestAnnouncedNameCountsOnTheOperatorsWord: servers cannot dial most names, so
+// that one which is announced alone counts, unless a server has judged it.
+func TestAnnouncedNameCountsOnTheOperatorsWord(t *testing.T) {
+	const name = "/dns4/relay.example/udp/4001/quic-v1"
+	t.Run("alone", func(t *testing.T) {
+		simulate(t, func(t *testing.T, n *testnet.Net) {
+			s := track(t, start(t, n.NAT("box", testnet.PortRestricted()).Host("subject"), true), ma.StringCast(name))
+			v, _ := s.await(t, "public", time.Second, is(Public))
+			if v.Weak || v.Insured || v.Because != "the operator announced relay.example:4001 over QUIC; no server has judged the name" {
+				t.Errorf("got %+v, want public by the operator's word on %s", v, name)
+			}
+			// Stock servers refuse to dial it, and find the observed address closed.
+			connect(t, s, start(t, n.Host("server0"), true))
+			connect(t, s, start(t, n.Host("server1"), true))
+			time.Sleep(time.Minute)
+			if v := s.tracker.Verdict(); v.Reachability != Public {
+				t.Errorf("got %+v, want still public", v)
+			}
+		})
+	})
+	t.Run("beside an address that servers judge", func(t *testing.T) {
+		simulate(t, func(t *testing.T, n *testnet.Net) {
+			box := n.NAT("box", testnet.PortRestricted())
+			public := ma.StringCast(fmt.Sprintf("/ip4/%s/udp/%d/quic-v1", box.WAN(), port))
+			s := track(t, start(t, box.Host("subject"), true), ma.StringCast(name), public)
+			connect(t, s, start(t, n.Host("server0"), true))
+			connect(t, s, start(t, n.Host("server1"), true))
+			v, _ := s.await(t, "a verdict", 8*time.Second, func(v Verdict) bool { return v.Reachability != Unknown })
+			if v.Reachability != Private {
+				t.Errorf("got %+v, want private: servers could not dial the address", v)
+			}
+		})
+	})
+}
+
 // TestAnnouncedPays holds that we pay for the dial of an address that the
 // operator vouches for although servers see us elsewhere.
 func TestAnnouncedPays(t *testing.T) {

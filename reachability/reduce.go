@@ -68,7 +68,10 @@ func place(kind string, c *candidate) string {
 }
 
 func whyPublic(c *candidate, insured bool) why {
-	if c.source == fromAnnounced && !c.probeable() {
+	switch {
+	case c.onWord() && c.probeable():
+		return why{text: fmt.Sprintf("the operator announced %s; no server has judged the name", describe(c.addr))}
+	case c.onWord():
 		return why{text: fmt.Sprintf("the operator announced %s; AutoNAT does not judge private addresses", describe(c.addr))}
 	}
 	d, f := c.tally()

@@ -29,6 +29,7 @@ func TestDescribe(t *testing.T) {
 		"/dns/relay.example/udp/4001/quic-v1":         "relay.example:4001 over QUIC",
 		"/ip4/11.0.0.2/udp/4001/quic-v1/webtransport": "11.0.0.2:4001 over WebTransport",
 		"/ip4/11.0.0.2/udp/4001/webrtc-direct":        "11.0.0.2:4001 over WebRTC",
+		"/dns4/localhost/tcp/4001":                    "localhost:4001 over TCP", // and not what it resolves to
 		"/dnsaddr/bootstrap.libp2p.io":                "/dnsaddr/bootstrap.libp2p.io",
 		"/ip6zone/eth0/ip6/fe80::1/udp/4001/quic-v1":  "[fe80::1%eth0]:4001 over QUIC",
 		"/ip6zone/eth0/ip6/fe80::1/tcp/4001/ws":       "[fe80::1%eth0]:4001 over WebSocket",
@@ -36,6 +37,13 @@ func TestDescribe(t *testing.T) {
 		if got := describe(ma.StringCast(addr)); got != want {
 			t.Errorf("%s: got %q, want %q", addr, got, want)
 		}
+	}
+}
+
+// TestNamesAreNotResolved: the tracker asks for endpoints with every verdict.
+func TestNamesAreNotResolved(t *testing.T) {
+	if ap, _, ok := endpoint(ma.StringCast("/dns4/localhost/tcp/4001")); ok {
+		t.Errorf("got %v, want no endpoint: nobody looks the name up", ap)
 	}
 }
 
@@ -85,7 +93,17 @@ func filter(c *candidate) *candidate {
 // cand makes a candidate with one outcome per letter: d dialled, f failed,
 // n declined; each from the next server.
 func cand(addr string, src source, outcomes string) *candidate {
-	c := newCandidate(ma.StringCast(addr), src, epoch)
+	return hear(newCandidate(ma.StringCast(addr), src, epoch), outcomes)
+}
+
+// word is a candidate that counts on the operator's word.
+func word(addr, outcomes string) *candidate {
+	c := newCandidate(ma.StringCast(addr), fromAnnounced, epoch)
+	c.takeWord()
+	return hear(c, outcomes)
+}
+
+func hear(c *candidate, outcomes string) *candidate {
 	for i, o := range outcomes {
 		r := result{server: peer.ID(fmt.Sprint("server", i)), outcome: letters[o]}
 		c.record(r, true, epoch.Add(time.Duration(i)*time.Second))
@@ -95,7 +113,7 @@ func cand(addr string, src source, outcomes string) *candidate {
 
 func TestReduce(t *testing.T) {
 	const v4, v4b, v6, lan = "/ip4/11.0.0.2/udp/4001/quic-v1", "/ip4/11.0.0.3/udp/4001/quic-v1", "/ip6/2a01::2/udp/4001/quic-v1", "/ip4/192.168.0.2/udp/4001/quic-v1"
-	const tcp = "/ip4/11.0.0.2/tcp/4001"
+	const tcp, name = "/ip4/11.0.0.2/tcp/4001", "/dns/relay.example/udp/4001/quic-v1"
 	asking := cand(v4, fromInterface, "")
 	asking.asking["server"] = struct{}{}
 	for _, c := range []struct {
@@ -138,8 +156,10 @@ func TestReduce(t *testing.T) {
 		{"the better evidence speaks", []*candidate{cand(v4, fromInterface, "d"), cand(v4b, fromInterface, "dd")}, 2, "public public unknown strong", "2 of 2 servers dialled 11.0.0.3:4001 over QUIC"},
 		{"the operator's word", []*candidate{cand(lan, fromAnnounced, "")}, 0, "public public unknown strong", "the operator announced 192.168.0.2:4001 over QUIC; AutoNAT does not judge private addresses"},
 		{"the operator's word is not evidence if public", []*candidate{cand(v4, fromAnnounced, "")}, 1, "unknown unknown unknown strong", "no dial-back was asked for yet"},
+		{"the operator's word on a name", []*candidate{word(name, "nn")}, 2, "public public public strong", "the operator announced relay.example:4001 over QUIC; no server has judged the name"},
+		{"a name that servers can dial, and do not reach", []*candidate{word(name, "ffff")}, 4, "private private private strong", "4 of 4 servers could not dial relay.example:4001 over QUIC"},
 		{"a private address of an interface", []*candidate{cand(lan, fromInterface, "")}, 1, "unknown unknown unknown strong", "no dial-back was asked for yet"},
-		{"a name", []*candidate{cand("/dns/relay.example/udp/4001/quic-v1", fromAnnounced, "dd")}, 2, "public public public strong", "2 of 2 servers dialled relay.example:4001 over QUIC"},
+		{"a name", []*candidate{cand(name, fromAnnounced, "dd")}, 2, "public public public strong", "2 of 2 servers dialled relay.example:4001 over QUIC"},
 	} {
 		v, _ := reduce(c.cands, c.servers, epoch)
 		strength := "strong"
