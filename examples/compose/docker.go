@@ -69,10 +69,16 @@ func command(ctx context.Context, env []string, name string, args ...string) *ex
 }
 
 func output(ctx context.Context, env []string, name string, args ...string) (string, error) {
-	cmd := command(ctx, env, name, args...)
 	var stdout, stderr bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	err := cmd.Run()
+	run := func() (*exec.Cmd, error) {
+		cmd := command(ctx, env, name, args...)
+		cmd.Stdout, cmd.Stderr = &stdout, &stderr
+		return cmd, cmd.Run()
+	}
+	cmd, err := run()
+	if struck(cmd) && ctx.Err() == nil {
+		_, err = run() // whoever cleans up after Ctrl-C goes on after it
+	}
 	switch cause := context.Cause(ctx); {
 	case errors.Is(cause, context.Canceled):
 		return "", errors.New("interrupted")
