@@ -19,6 +19,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/peer"
+
 	"github.com/causeway-p2p/causeway/admin"
 	"github.com/causeway-p2p/causeway/internal/natlab"
 	"github.com/causeway-p2p/causeway/node"
@@ -232,6 +234,44 @@ func (p *program) send(to *program, size int) {
 	if want, have := sha256.Sum256(data), sha256.Sum256(got); want != have {
 		p.t.Fatalf("%d bytes sent, SHA-256 %x; %d arrived, SHA-256 %x", len(data), want, len(got), have)
 	}
+}
+
+// held is a stream between two peers that nothing goes over.
+type held struct {
+	path string // as the peer that is reached sees it
+	end  func()
+}
+
+// hold opens a stream to another peer, which stays until it is ended.
+func (p *program) hold(to *program) held {
+	p.t.Helper()
+	start := func(on *program, args ...string) *natlab.Process {
+		// An input that never ends, and says nothing.
+		script := []string{"-c", `mkfifo "$0" && exec "$@" <>"$0"`, filepath.Join(p.t.TempDir(), "input"), on.bin}
+		return on.machine.Start(args[0], "sh", append(append(script, args...), "--data-dir", on.dir)...)
+	}
+	ctx, cancel := context.WithTimeout(p.t.Context(), patience)
+	defer cancel()
+	listen := start(to, "listen", "held")
+	if _, _, err := listen.WaitLine(ctx, regexp.MustCompile(`^listening`)); err != nil {
+		p.t.Fatal(err)
+	}
+	connect := start(p, "connect", to.id, "held")
+	_, sub, err := listen.WaitLine(ctx, regexp.MustCompile(` connected (.*)`))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return held{path: sub[1], end: func() { connect.Kill(); listen.Kill() }}
+}
+
+// shortID is a peer ID as people are told it.
+func shortID(t *testing.T, id string) string {
+	t.Helper()
+	p, err := peer.Decode(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return node.ShortID(p)
 }
 
 // clock measures the steps of a story.

@@ -3,10 +3,12 @@
 package natlab_test
 
 import (
+	"context"
 	"fmt"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -94,7 +96,8 @@ func (s *story) startRelays() {
 	}
 	s.done("lab and keys", "")
 	for i, r := range s.relays {
-		args := append([]string{"--network", "lab"}, s.relayFlags...)
+		// As long as anything here is waited for: see stopRelay.
+		args := append([]string{"--network", "lab", "--drain", patience.String()}, s.relayFlags...)
 		if i > 0 {
 			args = append(args, "--bootstrap", s.bootstrapAddr())
 		}
@@ -313,25 +316,40 @@ func (s *story) relayBehindNAT() {
 }
 
 // stopRelay: a relay that is asked to stop tells those who depend on it, who
-// move to others while what runs over it runs on.
+// move to others while what runs over it runs on. That ends only when they have,
+// so that the relay stays for as long as it takes them.
 func (s *story) stopRelay() {
-	r := s.inUse()
+	held := s.d.hold(s.c)
+	i := slices.IndexFunc(s.relays, func(r *program) bool { return strings.HasSuffix(held.path, "via relay "+shortID(s.t, r.id)) })
+	if i < 0 {
+		s.t.Fatalf("d reaches c %s, which is none of our relays", held.path)
+	}
+	r := s.relays[i]
 	mark, began := s.c.Mark(), time.Now()
 	s.mark = began
 	s.dead[r.id] = true
-	if err := r.Stop(); err != nil {
-		s.t.Error(err)
+	if err := syscall.Kill(r.PID(), syscall.SIGTERM); err != nil {
+		s.t.Fatal(err)
 	}
-	stopped := time.Now()
 	moved := event(s.c, mark, "living relays only", func(e node.AddrsChanged) bool {
 		return e.Circuits > 0 && !slices.Contains(relaysIn(e.Addrs), r.id)
 	})
+	select {
+	case <-r.Done():
+		s.t.Errorf("%s left while a stream ran over it:\n%s", r.machine.Name(), r.Output())
+	default:
+	}
+	held.end()
+	ctx, cancel := context.WithTimeout(s.t.Context(), patience)
+	defer cancel()
+	code, err := r.Wait(ctx)
+	if err != nil || code != 0 {
+		s.t.Errorf("%s: exit code %d, %v, want 0", r.machine.Name(), code, err)
+	}
+	stopped := time.Now()
 	l := s.d.ping(s.c)
 	s.done(r.machine.Name()+" SIGTERM", "exit code %d after %s; c: only living advertised %s; d there again %s after the end, %s",
-		r.ExitCode(), seconds(stopped.Sub(began)), seconds(moved.When().Sub(began)), seconds(time.Since(stopped)), l.Path)
-	if !moved.When().Before(stopped) {
-		s.t.Error("c advertised the relay until it was gone")
-	}
+		code, seconds(stopped.Sub(began)), seconds(moved.When().Sub(began)), seconds(time.Since(stopped)), l.Path)
 }
 
 // lookBack holds what was true all the time: from the first circuit address on
