@@ -28,10 +28,9 @@ type pingAt struct {
 
 const (
 	pingInterval = 20 * time.Millisecond
-	// pingCount ends the pings by themselves, after two minutes and more: three
-	// times what the story takes on a slow machine. Those that are left behind
-	// with a stage that is kept go on until then.
-	pingCount = 6000
+	// pingCount ends the pings by themselves, and not before the story's time is
+	// over. Those that are left behind with a stage that is kept go on until then.
+	pingCount = int(storyTime / pingInterval)
 )
 
 // ping begins to ping, connecting first if need be.

@@ -3,8 +3,8 @@
 //
 //	web --socket /data/control.sock
 //
-// It answers GET / with a greeting, and GET /clock with the seconds it takes,
-// one a line, for whoever wants to see a transfer outlive a relay.
+// It answers GET / with a greeting, and GET /clock with a line each second until
+// the visitor closes its side, for whoever wants to see a transfer outlive a relay.
 package main
 
 import (
@@ -47,8 +47,8 @@ const (
 	maxVisitors = 16
 	// maxRequest bounds what is read of a request, in bytes.
 	maxRequest = 16 << 10
-	// patience is how long a visitor may take for a request.
-	patience = 30 * time.Second
+	// patience is how long a visitor may stay: the clock ticks for less.
+	patience = 2 * time.Minute
 )
 
 // serve takes one visitor after the other, until ctx ends.
@@ -95,14 +95,19 @@ func visit(ctx context.Context, st *admin.Stream, p page) {
 	defer cancel()
 	defer st.Close()
 	defer context.AfterFunc(ctx, func() { st.Close() })()
-	req, err := http.ReadRequest(bufio.NewReader(io.LimitReader(st, maxRequest)))
+	in := bufio.NewReader(io.LimitReader(st, maxRequest))
+	req, err := http.ReadRequest(in)
 	if err != nil {
 		return // not HTTP, or gone
 	}
-	if err := p.answer(ctx, st, req); err != nil {
-		return // gone
+	enough := make(chan struct{})
+	go func() {
+		defer close(enough)
+		_, _ = io.Copy(io.Discard, in) // until the visitor has closed its side, or has gone
+	}()
+	p.enough = enough
+	if err := errors.Join(p.answer(ctx, st, req), st.CloseWrite()); err != nil {
+		st.Close() // gone
 	}
-	if st.CloseWrite() == nil {
-		_, _ = io.Copy(io.Discard, io.LimitReader(st, maxRequest)) // until the visitor has read all of it
-	}
+	<-enough
 }

@@ -16,10 +16,11 @@ import (
 type page struct {
 	host    string // ID of the peer that the page is at
 	visitor admin.Connected
+	enough  <-chan struct{} // closed when the visitor has no more to say
 }
 
-// clockTicks is how often the clock ticks, once a second.
-const clockTicks = 4
+// maxTicks bounds how often the clock ticks, once a second.
+const maxTicks = 100
 
 // answer writes the response to a request, and returns when all of it is
 // written.
@@ -37,7 +38,7 @@ func (p page) answer(ctx context.Context, w io.Writer, req *http.Request) error 
 	case req.URL.Path == "/":
 		resp.Body = io.NopCloser(strings.NewReader(p.greeting()))
 	case req.URL.Path == "/clock":
-		resp.Body = clock(ctx)
+		resp.Body = clock(ctx, p.enough)
 	default:
 		resp.StatusCode = http.StatusNotFound
 		resp.Body = io.NopCloser(strings.NewReader("There are / and /clock.\n"))
@@ -51,24 +52,31 @@ func (p page) greeting() string {
 		node.ShortID(p.visitor.Peer), p.visitor.Path, p.host)
 }
 
-// clock is a body that takes its time.
-func clock(ctx context.Context) io.ReadCloser {
+// clock is a body that lasts until it is enough, and says then how long it was:
+// it is seen to be whole.
+func clock(ctx context.Context, enough <-chan struct{}) io.ReadCloser {
 	r, w := io.Pipe()
 	go func() {
 		tick := time.NewTicker(time.Second)
 		defer tick.Stop()
-		for n := range clockTicks {
-			if _, err := fmt.Fprintf(w, "%d of %d\n", n+1, clockTicks); err != nil {
+		for n := 1; ; n++ {
+			if _, err := fmt.Fprintf(w, "tick %d\n", n); err != nil {
 				return // closed by the reader
 			}
 			select {
 			case <-tick.C:
+				if n < maxTicks {
+					continue
+				}
+			case <-enough:
 			case <-ctx.Done():
 				w.CloseWithError(ctx.Err())
 				return
 			}
+			_, err := fmt.Fprintf(w, "%d in all\n", n)
+			w.CloseWithError(err) // an EOF if nil
+			return
 		}
-		w.Close()
 	}()
 	return r
 }

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -22,7 +23,7 @@ func TestAnswer(t *testing.T) {
 		takes        time.Duration
 	}{
 		{"GET", "/", http.StatusOK, "This page is at 12D3host", 0},
-		{"GET", "/clock", http.StatusOK, "4 of 4\n", clockTicks * time.Second},
+		{"GET", "/clock", http.StatusOK, "tick 3\n3 in all\n", 2500 * time.Millisecond},
 		{"GET", "/nothing", http.StatusNotFound, "There are / and /clock", 0},
 		{"POST", "/", http.StatusMethodNotAllowed, "GET is all", 0},
 	} {
@@ -32,9 +33,11 @@ func TestAnswer(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
+				enough := make(chan struct{})
+				time.AfterFunc(2500*time.Millisecond, func() { close(enough) })
 				var out bytes.Buffer
 				began := time.Now()
-				if err := (page{host: "12D3host", visitor: admin.Connected{}}).answer(t.Context(), &out, req); err != nil {
+				if err := (page{host: "12D3host", visitor: admin.Connected{}, enough: enough}).answer(t.Context(), &out, req); err != nil {
 					t.Fatal(err)
 				}
 				if took := time.Since(began); took != tt.takes {
@@ -59,10 +62,20 @@ func TestClockStops(t *testing.T) {
 	virtual.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)
 		defer cancel()
-		r := clock(ctx)
+		r := clock(ctx, nil)
 		text, err := io.ReadAll(r)
-		if err == nil || string(text) != "1 of 4\n2 of 4\n" {
+		if err == nil || string(text) != "tick 1\ntick 2\n" {
 			t.Errorf("got %q, %v, want two lines and why there are no more", text, err)
+		}
+	})
+}
+
+// TestClockIsBounded: it ends by itself although the visitor never does.
+func TestClockIsBounded(t *testing.T) {
+	virtual.Test(t, func(t *testing.T) {
+		text, err := io.ReadAll(clock(t.Context(), nil))
+		if want := fmt.Sprintf("tick %d\n%[1]d in all\n", maxTicks); err != nil || !strings.HasSuffix(string(text), want) {
+			t.Errorf("got %q, %v, want it to end with %q", text, err, want)
 		}
 	})
 }
