@@ -1,8 +1,6 @@
 package main
 
 import (
-	"fmt"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -105,35 +103,4 @@ func (o *options) config(cmd *cobra.Command) (node.Config, error) {
 	cfg.Relays = -1 // a relay that cannot be dialled is no relay; it does not seek others
 	cfg.NoHolePunching = true
 	return cfg, nil
-}
-
-// peerCommand is the line that joins a peer to this relay's network.
-func (o *options) peerCommand(s node.Status) string {
-	if o.dev && o.defaultDir {
-		return "peer up --dev"
-	}
-	var b strings.Builder
-	b.WriteString("peer up")
-	if s.Network != node.PublicNetwork {
-		fmt.Fprintf(&b, " --network %s", s.Network)
-	}
-	if o.AllowPrivate {
-		b.WriteString(" --allow-private")
-	}
-	if a := bestAddr(s.Addrs); a != "" && s.Network != node.PublicNetwork {
-		fmt.Fprintf(&b, " --bootstrap %s/p2p/%s", a, s.ID)
-	}
-	return b.String()
-}
-
-// bestAddr picks the address that most peers can use: announced or public
-// before private, QUIC before the rest.
-func bestAddr(addrs []string) string {
-	best, bestRank := "", -1
-	for _, s := range addrs {
-		if r := rank(s); r > bestRank {
-			best, bestRank = s, r
-		}
-	}
-	return best
 }

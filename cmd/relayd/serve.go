@@ -26,6 +26,8 @@ type running struct {
 	node   *node.Node
 	access *access
 	out    io.Writer
+
+	forPeerTold bool // how peers join has been told
 }
 
 // serve runs the relay until a signal, or until it is asked to drain.
@@ -73,7 +75,9 @@ func serve(cmd *cobra.Command, o *options) (err error) {
 	defer func() { err = errors.Join(err, r.node.Close()) }()
 	defer r.access.follow()()
 
-	printPanel(r.out, o, r.node.Status(), r.access.String())
+	status := r.node.Status()
+	printPanel(r.out, o, status, r.access.String())
+	r.forPeerTold = o.peerCommand(status) != ""
 	teller := cli.NewTeller(r.out)
 	for {
 		select {
@@ -93,6 +97,9 @@ func serve(cmd *cobra.Command, o *options) (err error) {
 		case e, ok := <-events:
 			if !ok {
 				return errors.New("the node stopped")
+			}
+			if _, is := e.(node.AddrsChanged); is {
+				r.tellPeerCommand(r.node.Status(), e.When())
 			}
 			if !worthTelling(e) {
 				continue
@@ -181,7 +188,7 @@ func printPanel(w io.Writer, o *options, s node.Status, openTo string) {
 			row("", l)
 		}
 	}
-	row("for a peer", o.peerCommand(s))
+	row("for a peer", o.forPeer(s))
 	fmt.Fprintln(w)
 }
 
