@@ -70,7 +70,7 @@ starts one for as long as it takes. It exits 0 whatever it finds.`,
 			defer func() { err = errors.Join(err, c.close()) }()
 			c.out, c.progress = cmd.OutOrStdout(), cmd.ErrOrStderr()
 			r, err := c.first(cmd.Context())
-			if c.watch && errors.Is(err, errInterrupted) {
+			if c.watch && errors.Is(err, cli.ErrInterrupted) {
 				return nil // as later
 			}
 			if err != nil || !c.watch {
@@ -86,8 +86,6 @@ starts one for as long as it takes. It exits 0 whatever it finds.`,
 	return cmd
 }
 
-var errInterrupted = errors.New("interrupted")
-
 // first waits for a verdict and prints the report.
 func (c *netcheck) first(ctx context.Context) (node.Netcheck, error) {
 	err := c.settle(ctx)
@@ -96,7 +94,7 @@ func (c *netcheck) first(ctx context.Context) (node.Netcheck, error) {
 	}
 	r, err := c.Netcheck(ctx, c.portal)
 	if ctx.Err() != nil {
-		return r, errInterrupted
+		return r, cli.ErrInterrupted
 	}
 	if err != nil {
 		return r, err

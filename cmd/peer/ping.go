@@ -42,7 +42,11 @@ func newPing(o *options) *cobra.Command {
 			defer func() { err = errors.Join(err, s.close()) }()
 			p := pinger{out: cmd.OutOrStdout(), json: asJSON}
 			err = s.Ping(cmd.Context(), id, count, interval, timeout, p.line)
-			if err != nil && cmd.Context().Err() == nil {
+			interrupted := cmd.Context().Err() != nil
+			switch {
+			case interrupted && p.answered == 0:
+				return cli.ErrInterrupted
+			case err != nil && !interrupted:
 				return explain(cmd, err)
 			}
 			if p.relayed && (count != 1 || !asJSON) { // one ping is one object

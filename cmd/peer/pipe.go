@@ -154,7 +154,7 @@ func pipeError(ctx context.Context, err error) error {
 	case err == nil:
 		return nil
 	case ctx.Err() != nil:
-		return errors.New("interrupted")
+		return cli.ErrInterrupted
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		return cli.Fail(errors.New("the stream ended in the middle: the local peer stopped"), "start it again with: peer up")
 	}

@@ -151,10 +151,14 @@ when the relay has stopped.`,
 				return cli.Usage(fmt.Errorf("--for is %v, want more than 0", d), "--for 1m")
 			}
 			return o.withRunning(cmd, func(c *admin.Client) error {
-				err := c.Drain(cmd.Context(), d, func() { fmt.Fprintln(cmd.OutOrStdout(), "draining") })
+				drains := false
+				err := c.Drain(cmd.Context(), d, func() {
+					drains = true
+					fmt.Fprintln(cmd.OutOrStdout(), "draining")
+				})
 				if err != nil {
-					if cmd.Context().Err() != nil {
-						err = errors.New("interrupted; the relay drains on")
+					if drains && cmd.Context().Err() != nil {
+						fmt.Fprintln(cmd.ErrOrStderr(), "the relay drains on")
 					}
 					return err
 				}

@@ -1,6 +1,6 @@
 // Package cli is how both commands talk to the person who runs them: one clear
-// sentence for an error and what to try, exit code 2 for a wrong call and 1 for
-// a failure, flags that can also come from the environment or a file.
+// sentence for an error and what to try, exit code 2 for a wrong call, 1 for a
+// failure, 130 and no word for what Ctrl-C has ended, flags that can also come from the environment or a file.
 package cli
 
 import (
@@ -20,10 +20,15 @@ import (
 
 // Exit codes.
 const (
-	exitOK      = 0
-	exitFailure = 1
-	exitUsage   = 2
+	exitOK          = 0
+	exitFailure     = 1
+	exitUsage       = 2
+	exitInterrupted = 130 // as shells say it: 128 and the number of SIGINT
 )
+
+// ErrInterrupted ends a command that whoever runs it did not want to wait for:
+// nothing is said. A command that goes on until Ctrl-C returns nil.
+var ErrInterrupted = errors.New("interrupted")
 
 // hinted is an error with something to try.
 type hinted struct {
@@ -60,7 +65,16 @@ func Main(root *cobra.Command) int {
 	if err == nil {
 		return exitOK
 	}
+	if wasInterrupted(ctx, err) {
+		return exitInterrupted
+	}
 	return report(cmd, root.ErrOrStderr(), err)
+}
+
+// wasInterrupted reports whether a command has failed for no other reason than
+// that the context of Main has ended.
+func wasInterrupted(ctx context.Context, err error) bool {
+	return errors.Is(err, ErrInterrupted) || ctx.Err() != nil && errors.Is(err, context.Canceled)
 }
 
 // report prints an error and returns the exit code for it.
@@ -122,7 +136,7 @@ func untilSignal(w io.Writer) (context.Context, func()) {
 		select {
 		case <-signals:
 			fmt.Fprintln(w, "stopped at once")
-			os.Exit(130)
+			os.Exit(exitInterrupted)
 		case <-done:
 		}
 	}()

@@ -152,7 +152,9 @@ and goes on with what happens, until Ctrl-C or until the node stops.`,
 func showEvents(ctx context.Context, w io.Writer, c *admin.Client, asJSON, follow bool) error {
 	teller := NewTeller(w)
 	var failed error
+	shown := false
 	show := func(rec node.EventRecord) bool {
+		shown = true
 		failed = ShowEvent(w, teller, rec, asJSON)
 		return failed == nil
 	}
@@ -164,8 +166,11 @@ func showEvents(ctx context.Context, w io.Writer, c *admin.Client, asJSON, follo
 	if errors.Is(err, admin.ErrStopped) {
 		err = nil
 	}
-	interrupted := ctx.Err() != nil // that is how it is ended
-	if interrupted || failed != nil {
+	if errors.Is(ctx.Err(), context.Canceled) && failed == nil && !(follow && shown) {
+		return ErrInterrupted // nothing came of it yet, or not all
+	}
+	ended := ctx.Err() != nil // that is how it is
+	if ended || failed != nil {
 		return failed
 	}
 	if err == nil && follow && !asJSON {
