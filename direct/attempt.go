@@ -155,7 +155,7 @@ func (a *attempt) round(ctx context.Context, conn network.Conn, last bool) Outco
 	}
 	var lan []ma.Multiaddr
 	if t.ours && shareIP(own, t.addrs) {
-		lan = u.lanAddrs()
+		lan = u.privateAddrs()
 	}
 	early := a.early(where)
 	defer early.stop()

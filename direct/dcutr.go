@@ -211,7 +211,7 @@ func (u *Upgrader) answer(ctx context.Context, s network.Stream, p peer.ID) (res
 	own := u.cfg.Addrs()
 	var lan []ma.Multiaddr
 	if shareIP(own, t.addrs) {
-		lan = u.lanAddrs()
+		lan = u.privateAddrs()
 	}
 	if err := c.send(pb.HolePunch_CONNECT, own, u.about(a.nat, lan)); err != nil {
 		s.Reset()

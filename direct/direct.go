@@ -56,6 +56,9 @@ type Config struct {
 	// Sockets is the machine beneath the host. If nil, ports are not guessed,
 	// and peers on our own network are not looked for.
 	Sockets Sockets
+	// Carrier are addresses at which our router lets others in on the network of
+	// a carrier, whose NAT is behind it (100.64.0.0/10). If nil, there are none.
+	Carrier func() []ma.Multiaddr
 	// OnDial is called with every IP address that packets are sent to, before
 	// they are. It must not block, and may be called concurrently.
 	OnDial func(netip.Addr)
@@ -118,6 +121,9 @@ func New(cfg Config) (*Upgrader, error) {
 	}
 	if cfg.NAT == nil {
 		cfg.NAT = func() NAT { return NAT{} }
+	}
+	if cfg.Carrier == nil {
+		cfg.Carrier = func() []ma.Multiaddr { return nil }
 	}
 	if cfg.OnDial == nil {
 		cfg.OnDial = func(netip.Addr) {}
@@ -218,6 +224,9 @@ func (u *Upgrader) standpoint() string {
 	var on []string
 	for _, p := range u.networks() {
 		on = append(on, p.String())
+	}
+	for _, a := range u.carrierAddrs() {
+		on = append(on, a.String())
 	}
 	for _, a := range u.cfg.Addrs() {
 		to, udp, ok := plainAddr(a)

@@ -33,6 +33,49 @@ func shareIP(a, b []ma.Multiaddr) bool {
 	})
 }
 
+// A carrier's NAT may have many homes behind it and lead none of them back in. A
+// router that maps ports for us says where it is on the carrier's side, and two
+// homes there may reach each other at those addresses. That a peer has our public
+// address and a router that says so, as ours does, makes it worth a dial.
+
+// carriers is the address space of NATs like these (RFC 6598).
+var carriers = netip.MustParsePrefix("100.64.0.0/10")
+
+// carrierAddrs are those of ours on a carrier's network.
+func (u *Upgrader) carrierAddrs() []ma.Multiaddr {
+	out := ma.FilterAddrs(u.cfg.Carrier(), func(a ma.Multiaddr) bool {
+		to, _, ok := plainAddr(a)
+		return ok && carriers.Contains(to.Addr())
+	})
+	return out[:min(len(out), maxLAN)]
+}
+
+// carrierTargets are those of the named addresses that are another router's on the
+// carrier's network that our router is on: one has one.
+func carrierTargets(named, own []ma.Multiaddr) []ma.Multiaddr {
+	if len(own) == 0 {
+		return nil
+	}
+	ours, _, _ := plainAddr(own[0])
+	var ip netip.Addr
+	var out []ma.Multiaddr
+	for _, a := range named[:min(len(named), maxNamed)] {
+		to, _, ok := plainAddr(a)
+		switch {
+		case !ok || to.Port() < 1024 || !carriers.Contains(to.Addr()) || to.Addr() == ours.Addr():
+		case ip.IsValid() && to.Addr() != ip, len(out) == maxLAN, slices.ContainsFunc(out, a.Equal):
+		default:
+			ip, out = to.Addr(), append(out, a)
+		}
+	}
+	return out
+}
+
+// privateAddrs are what we tell a peer with our public address.
+func (u *Upgrader) privateAddrs() []ma.Multiaddr {
+	return slices.Concat(u.lanAddrs(), u.carrierAddrs())
+}
+
 // lanAddrs are our listening addresses on private networks.
 func (u *Upgrader) lanAddrs() []ma.Multiaddr {
 	own := u.networks()
@@ -71,7 +114,7 @@ func (a *attempt) neighbours(named []ma.Multiaddr) {
 	if len(named) == 0 {
 		return
 	}
-	for _, to := range lanTargets(named, a.u.networks()) {
+	for _, to := range slices.Concat(lanTargets(named, a.u.networks()), carrierTargets(named, a.u.carrierAddrs())) {
 		a.dial(a.ctx, to, client, LAN)
 	}
 }
@@ -119,7 +162,7 @@ func lanPrefixes(addrs []net.Addr) []netip.Prefix {
 			continue
 		}
 		ip := p.Addr().Unmap()
-		if shared := netip.MustParsePrefix("100.64.0.0/10"); ip.IsPrivate() || shared.Contains(ip) {
+		if ip.IsPrivate() || carriers.Contains(ip) {
 			out = append(out, netip.PrefixFrom(ip, p.Bits()))
 		}
 	}

@@ -89,6 +89,42 @@ func TestLANTargets(t *testing.T) {
 	}
 }
 
+// TestCarrierTargets: another home's router on the carrier's network, if ours is
+// on one.
+func TestCarrierTargets(t *testing.T) {
+	own := addrs("/ip4/100.64.0.2/udp/4001/quic-v1", "/ip4/100.64.0.2/tcp/4001")
+	for named, want := range map[string]bool{
+		"/ip4/100.64.0.3/udp/4001/quic-v1": true,
+		"/ip4/100.127.9.9/tcp/4001":        true,
+		"/ip4/100.64.0.2/tcp/4002":         false, // our own router
+		"/ip4/100.64.0.3/tcp/22":           false, // a service
+		"/ip4/100.128.0.3/tcp/4001":        false, // public
+		"/ip4/192.168.1.11/tcp/4001":       false,
+		"/ip4/169.254.169.254/tcp/4001":    false,
+		"/ip4/11.0.0.2/tcp/4001":           false,
+	} {
+		if got := len(carrierTargets(addrs(named), own)) == 1; got != want {
+			t.Errorf("%s: dialled %t, want %t", named, got, want)
+		}
+		if got := carrierTargets(addrs(named), nil); len(got) != 0 {
+			t.Errorf("%s, and our router is on no carrier's network: %v are dialled", named, got)
+		}
+	}
+	many := make([]ma.Multiaddr, 0, 200)
+	for i := range 200 {
+		many = append(many, ma.StringCast(fmt.Sprintf("/ip4/100.64.0.%d/tcp/%d", 11+i/10, 4001+i)))
+	}
+	got := carrierTargets(many, own)
+	if len(got) != maxLAN {
+		t.Errorf("200 addresses: %d are dialled, want %d", len(got), maxLAN)
+	}
+	for _, a := range got {
+		if to, _, _ := plainAddr(a); to.Addr().String() != "100.64.0.11" {
+			t.Errorf("%s is dialled, want one router's only", a)
+		}
+	}
+}
+
 func TestShareIP(t *testing.T) {
 	a := addrs("/ip4/11.0.0.2/udp/4001/quic-v1", "/ip4/192.168.1.10/tcp/4001")
 	for named, want := range map[string]bool{

@@ -20,8 +20,8 @@ func (n *Node) newUpgrader() (*direct.Upgrader, error) {
 	return direct.New(direct.Config{
 		Host: n.host, Door: n.circuits.door, Addrs: n.reachability.Observed, NAT: n.translation,
 		Sockets: n.sockets(),
-		Arrived: n.arrived,
-		OnDial:  n.reachability.Contacted, OnEvent: n.directEvent, Registerer: n.cfg.Registerer,
+		Arrived: n.arrived, Carrier: n.carrierAddrs,
+		OnDial: n.reachability.Contacted, OnEvent: n.directEvent, Registerer: n.cfg.Registerer,
 	})
 }
 

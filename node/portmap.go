@@ -80,6 +80,16 @@ func (n *Node) portsMapped(list []portmap.Mapping) {
 	n.events.emit(PortsMapped{At: now(), Addrs: texts(addrs), Because: n.mapper.Status().Text})
 }
 
+// carrierAddrs are where the router lets others in, if that is not the internet: a
+// carrier's network, most likely.
+func (n *Node) carrierAddrs() []ma.Multiaddr {
+	if n.mapper == nil {
+		return nil
+	}
+	list := slices.DeleteFunc(slices.Clone(n.mapper.Status().Mappings), portmap.Mapping.Public)
+	return mappedAddrs(n.host.Network().ListenAddresses(), list)
+}
+
 // mappedAddrs are the listen addresses as the internet sees them.
 func mappedAddrs(listen []ma.Multiaddr, list []portmap.Mapping) (out []ma.Multiaddr) {
 	for _, m := range list {
