@@ -36,6 +36,7 @@ type candidate struct {
 	lastSeen  time.Time
 	asking    map[peer.ID]struct{} // servers that have said nothing yet
 	next      time.Time            // when to probe again
+	queued    time.Time            // since when it waits for a server's room; zero: it does not
 
 	outcomes  map[peer.ID]outcomeAt // the latest per server
 	reachable Reachability
@@ -284,6 +285,15 @@ func (c *candidate) pause(others bool) time.Duration {
 	return confirmSame
 }
 
+// patience is how long a dial-back of c may take until its absence counts. What
+// had to wait for a server's room is to be judged soon, if it never was.
+func (c *candidate) patience(now time.Time) time.Duration {
+	if c.reachable == Unknown && !c.queued.IsZero() && now.Sub(c.queued) > dialBackWait {
+		return dialBackSoon
+	}
+	return dialBackWait
+}
+
 // hasten brings the next probe forward if there are fewer than quorum servers
 // that agree, and there is another one now.
 func (c *candidate) hasten(now time.Time) {
@@ -336,7 +346,7 @@ func (c *candidate) tally() (dialledBy, failedBy int) {
 
 // renew makes what was found so far old news: the network has changed.
 func (c *candidate) renew(now time.Time) {
-	c.renewed, c.next = now, now
+	c.renewed, c.next, c.queued = now, now, time.Time{}
 	c.settled, c.failures, c.outvoted, c.declines = false, 0, 0, 0
 	c.stranger = c.stranger.again()
 }

@@ -167,7 +167,7 @@ func TestAllAddressesSoon(t *testing.T) {
 		within time.Duration
 	}{
 		{"TCP and WebSocket on one port", usual, 3 * time.Second},
-		{"each on its own", apart, 8 * time.Second},
+		{"each on its own", apart, 6 * time.Second},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			simulate(t, func(t *testing.T, n *testnet.Net) {

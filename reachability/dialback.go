@@ -65,10 +65,14 @@ const (
 	// A server dials for up to 10 s before it answers "no"; one that gets
 	// through does so within a few round trips.
 	dialBackWait = 2500 * time.Millisecond
-	// dialDataWait applies instead once the server got its dial data: it then
-	// waits up to 3 s before it dials (autonatv2/options.go, against
-	// thundering herds).
-	dialDataWait = 3*time.Second + dialBackWait
+	// dialBackSoon applies instead to an address that nobody could be asked
+	// about for 5 s: long enough for the round trips of a handshake where
+	// nothing is lost. What comes later is heard all the same.
+	dialBackSoon = 750 * time.Millisecond
+	// herdWait is how much longer it may take once the server got its dial
+	// data: so long it waits at most before it dials (autonatv2/options.go,
+	// against thundering herds).
+	herdWait = 3 * time.Second
 	// dialDataTime is how long 100 kB may take to get there.
 	dialDataTime = 10 * time.Second
 	// hangUp is when we stop waiting for the server's own word: it gives up
@@ -130,7 +134,7 @@ func (c *dialBackClient) expect(nonce uint64, in func(ma.Multiaddr) bool) (arriv
 // address and no other. The proof that counts is the nonce on a connection to
 // us, not what the server says. It calls say with what it finds, once or twice:
 // when the dial-back has come or is missing, and when the server is done.
-func (c *dialBackClient) ask(ctx context.Context, srv peer.ID, addr ma.Multiaddr, sendData bool, in func(ma.Multiaddr) bool, say func(result)) {
+func (c *dialBackClient) ask(ctx context.Context, srv peer.ID, addr ma.Multiaddr, sendData bool, in func(ma.Multiaddr) bool, patience time.Duration, say func(result)) {
 	final := func(o outcome, why string) { say(result{outcome: o, why: why, last: true}) }
 	ctx, cancel := context.WithTimeout(ctx, hangUp)
 	defer cancel()
@@ -160,16 +164,16 @@ func (c *dialBackClient) ask(ctx context.Context, srv peer.ID, addr ma.Multiaddr
 	read := make(chan struct{})
 	go func() {
 		defer close(read)
-		answers <- readAnswer(s, w, sendData, data)
+		answers <- readAnswer(s, w, sendData, patience, data)
 	}()
 	defer func() { s.Reset(); <-read }() // the reset ends the read
-	c.follow(ctx, arrived, answers, data, say)
+	c.follow(ctx, arrived, answers, data, patience, say)
 }
 
 // follow waits for what comes of a request.
-func (c *dialBackClient) follow(ctx context.Context, arrived <-chan arrival, answers <-chan answer, data <-chan time.Duration, say func(result)) {
+func (c *dialBackClient) follow(ctx context.Context, arrived <-chan arrival, answers <-chan answer, data <-chan time.Duration, patience time.Duration, say func(result)) {
 	var r result // the last word
-	wait := time.NewTimer(dialBackWait)
+	wait := time.NewTimer(patience)
 	defer wait.Stop()
 	answered := false
 	for {
@@ -238,7 +242,7 @@ type answer struct {
 // readAnswer reads the server's side of the conversation, and pays for the
 // dial if it asks for that and we are willing. It says on data how long to wait
 // from then on.
-func readAnswer(s network.Stream, w pbio.Writer, sendData bool, data chan<- time.Duration) answer {
+func readAnswer(s network.Stream, w pbio.Writer, sendData bool, patience time.Duration, data chan<- time.Duration) answer {
 	r := pbio.NewDelimitedReader(s, maxMessage)
 	var msg pb.Message
 	if err := r.ReadMsg(&msg); err != nil {
@@ -258,7 +262,7 @@ func readAnswer(s network.Stream, w pbio.Writer, sendData bool, data chan<- time
 		if err := writeDialData(w, int(req.GetNumBytes())); err != nil {
 			return answer{outcome: declined, why: fmt.Sprintf("dial data: %v", err)}
 		}
-		data <- dialDataWait
+		data <- herdWait + patience
 		msg.Reset()
 		if err := r.ReadMsg(&msg); err != nil {
 			return answer{outcome: declined, why: fmt.Sprintf("answer after dial data: %v", err)}

@@ -74,7 +74,7 @@ func FuzzReadAnswer(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte, sendData bool) {
 		s := &fakeStream{in: bytes.NewReader(data)}
 		asked := make(chan time.Duration, 2)
-		got := readAnswer(s, pbio.NewDelimitedWriter(s), sendData, asked)
+		got := readAnswer(s, pbio.NewDelimitedWriter(s), sendData, dialBackWait, asked)
 		if got.why == "" {
 			t.Errorf("%x: %v without a reason", data, got.outcome)
 		}

@@ -86,6 +86,8 @@ func (t *Tracker) startProbes(ctx context.Context, now time.Time) {
 		}
 		if id, ok := t.pickServer(c, now, false); ok {
 			t.probe(ctx, c, id, now)
+		} else if c.queued.IsZero() && t.crowded(c) {
+			c.queued = now
 		}
 	}
 	for _, c := range all {
@@ -122,9 +124,10 @@ func (t *Tracker) probe(ctx context.Context, c *candidate, id peer.ID, now time.
 	s.recent = append(s.recent, now)
 	s.doors[c.door()] = struct{}{}
 	c.asking[id] = struct{}{}
-	key, addr, sendData, door, in := c.key(), c.addr, c.trusted(), c.door(), c.comesIn()
+	key, addr, sendData, door, in, wait := c.key(), c.addr, c.trusted(), c.door(), c.comesIn(), c.patience(now)
+	c.queued = time.Time{}
 	t.probes.Go(func() {
-		t.client.ask(ctx, id, addr, sendData, in, func(r result) {
+		t.client.ask(ctx, id, addr, sendData, in, wait, func(r result) {
 			r.key, r.server, r.door = key, id, door
 			t.report(ctx, r)
 		})
@@ -139,8 +142,34 @@ func (t *Tracker) report(ctx context.Context, r result) {
 	}
 }
 
+// sees reports whether a server sees us at c's IP address. It asks for no dial
+// data then (autonatv2/server.go, amplificationAttackPrevention).
+func (t *Tracker) sees(id peer.ID, c *candidate) bool {
+	if _, observer := c.observers[id]; observer {
+		return true
+	}
+	ip, ok := ipOf(c.addr)
+	for _, s := range t.sights {
+		if ok && s.by == id && s.at.Addr() == ip {
+			return true
+		}
+	}
+	return false
+}
+
+// crowded reports whether some server has to finish something else before it
+// can be asked about c.
+func (t *Tracker) crowded(c *candidate) bool {
+	for id, s := range t.servers {
+		if _, observer := c.observers[id]; s.inFlight > 0 && (observer || c.trusted()) {
+			return true
+		}
+	}
+	return false
+}
+
 // pickServer prefers a server that has not judged this address yet, and among
-// those one that reported it, because it asks for no dial data then. Servers
+// those one that asks for no dial data. Servers
 // that have judged it take turns, so that one liar among them is never heard
 // publicPatience times in a row. If idle, the server must have nothing to do.
 func (t *Tracker) pickServer(c *candidate, now time.Time, idle bool) (best peer.ID, ok bool) {
@@ -156,7 +185,7 @@ func (t *Tracker) pickServer(c *candidate, now time.Time, idle bool) (best peer.
 		o, judged := c.outcomes[id]
 		if !judged || o.at.Before(c.renewed) {
 			rank = 1
-			if observer {
+			if t.sees(id, c) {
 				rank = 2
 			}
 		}
