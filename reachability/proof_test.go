@@ -255,6 +255,45 @@ func TestVisitors(t *testing.T) {
 	})
 }
 
+// TestKnowsEverybody: who is connected to the whole network finds no stranger in
+// it. It is insured until one of them comes back after a while; or from the
+// beginning not, if the operator vouches for the address.
+func TestKnowsEverybody(t *testing.T) {
+	simulate(t, func(t *testing.T, n *testnet.Net) {
+		s := track(t, start(t, n.NAT("box", testnet.FullCone()).Host("subject"), true))
+		var servers []host.Host
+		for i := range 3 {
+			servers = append(servers, start(t, n.Host(fmt.Sprint("server", i)), true))
+			connect(t, s, servers[i])
+		}
+		time.Sleep(time.Hour)
+		v := s.tracker.Verdict()
+		if v.Reachability != Public || !v.Insured {
+			t.Fatalf("got %s because %q, want public, and a relay kept", v.Reachability, v.Because)
+		}
+		old := servers[0]
+		back := func() {
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			defer cancel()
+			if err := old.Connect(ctx, peer.AddrInfo{ID: s.ID(), Addrs: []ma.Multiaddr{ma.StringCast(v.Addrs[0].Addr)}}); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Second)
+		}
+		for _, away := range []time.Duration{contactTTL / 2, contactTTL + time.Minute} {
+			s.Network().ClosePeer(old.ID())
+			time.Sleep(away)
+			back()
+			if v := s.tracker.Verdict(); v.Proven != (away > contactTTL) {
+				t.Errorf("one that was away for %v came back: proven %v: %s", away, v.Proven, v.Because)
+			}
+		}
+	})
+	if c := cand("/ip4/11.0.0.2/udp/4001/quic-v1", fromAnnounced, "dd"); !c.proven() {
+		t.Error("servers get through at the address that the operator vouches for, and a relay is kept")
+	}
+}
+
 func TestContacts(t *testing.T) {
 	c := newContacts()
 	ip := netip.MustParseAddr("11.0.0.1")
