@@ -134,24 +134,33 @@ func (r *running) leave(d time.Duration, hurry <-chan struct{}) {
 	start := time.Now()
 	r.node.Drain(d)
 	told := false
+	var circuits int // at the last look: the relay may end them just before we see that the time is over
 	look := time.NewTicker(50 * time.Millisecond)
 	defer look.Stop()
 	for {
 		s := r.node.Status().Relay
 		gone := time.Since(start)
-		if s == nil || gone >= d || s.Circuits == 0 && (s.Reservations == 0 || gone >= moveTime) {
+		if s == nil || gone >= d {
+			break
+		}
+		circuits = int(s.Circuits)
+		if circuits == 0 && (s.Reservations == 0 || gone >= moveTime) {
 			break
 		}
 		if !told {
 			told = true
-			fmt.Fprintf(r.out, "draining: %d reservations may move and %d circuits run on, for %v; press Ctrl-C again to exit now\n",
-				s.Reservations, s.Circuits, d)
+			fmt.Fprintf(r.out, "draining: %s may move and %s may run on, for %v; press Ctrl-C again to exit now\n",
+				many(int(s.Reservations), "reservation"), many(circuits, "circuit"), d)
 		}
 		select {
 		case <-look.C:
 		case <-hurry:
 			d = 0
 		}
+	}
+	if circuits > 0 {
+		fmt.Fprintf(r.out, "stopped; %s cut off\n", many(circuits, "circuit"))
+		return
 	}
 	fmt.Fprintln(r.out, "stopped")
 }
