@@ -161,6 +161,9 @@ func writeStatus(w io.Writer, s node.Status, now time.Time) error {
 			serving = "serving"
 		}
 		row("relay", "%s: %s", serving, r.Because)
+		if r.Overloaded != "" {
+			row("overloaded", "new work is refused: %s", r.Overloaded)
+		}
 		row("in use", "%s, %s, %d bytes relayed", count(r.Reservations, "reservation"), count(r.Circuits, "circuit"), r.Bytes)
 		row("limits", "%s", r.Limits)
 	}

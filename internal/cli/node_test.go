@@ -7,6 +7,7 @@ import (
 
 	"github.com/causeway-p2p/causeway/autorelay"
 	"github.com/causeway-p2p/causeway/node"
+	"github.com/causeway-p2p/causeway/relay"
 )
 
 // TestStatusOfRelays: times are never nothing, and a pause has one.
@@ -27,6 +28,20 @@ func TestStatusOfRelays(t *testing.T) {
 	} {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("got\n%s\nwant %q in it", b.String(), want)
+		}
+	}
+}
+
+// TestWriteStatusOverloaded: a relay that serves and refuses new work says why.
+func TestWriteStatusOverloaded(t *testing.T) {
+	for overloaded, want := range map[string]string{
+		"":                         "relay         serving: switched on\nin use        0 reservations",
+		"memory: 10.79 MiB in use": "relay         serving: switched on\noverloaded    new work is refused: memory: 10.79 MiB in use\nin use ",
+	} {
+		var b strings.Builder
+		s := node.Status{Relay: &relay.Status{Serving: true, Because: "switched on", Overloaded: overloaded}}
+		if err := writeStatus(&b, s, time.Time{}); err != nil || !strings.Contains(b.String(), want) {
+			t.Errorf("overloaded by %q: got %v,\n%s\nwant %q in it", overloaded, err, b.String(), want)
 		}
 	}
 }
