@@ -1,0 +1,215 @@
+// Package certfile serves TLS with a certificate from two PEM files, and takes
+// them again when they change, as ACME clients renew them: connections that
+// stand keep what they have, new ones get the new certificate.
+//
+//	f, err := certfile.Open(certfile.Config{Cert: "fullchain.pem", Key: "privkey.pem"})
+//	go f.Run(ctx)
+//	server.TLSConfig = f.TLS()
+//
+// It does not ask for certificates, nor does it check who vouches for them.
+package certfile
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"os"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// defaultEvery is how often the files are looked at: nobody waits for a
+	// renewal, and two stats cost microseconds.
+	defaultEvery = 2 * time.Second
+	// remindBefore is when a certificate that was not renewed is spoken of:
+	// ACME clients do so a month before the end, and short-lived certificates
+	// (six days) still a third of their life.
+	remindBefore = 2 * 24 * time.Hour
+)
+
+// Config is what a [File] needs. Cert and Key are required.
+type Config struct {
+	// Cert is a file with the certificate and those that lead to a root, Key
+	// one with its private key. They may be the same.
+	Cert, Key string
+	// Name is the DNS name that the certificate must be for. If empty, the
+	// first that the certificate names and that is no wildcard.
+	Name string
+	// Every is how often the files are looked at. If zero, 2 seconds.
+	Every time.Duration
+	// Changed is called when a new pair has been taken; Failed with one
+	// sentence when one could not be taken and that before stays, and when the
+	// certificate is about to expire. Both come from Run's goroutine, which
+	// waits for them; either may be nil.
+	Changed func(expires time.Time)
+	Failed  func(error)
+}
+
+// File is a certificate that follows its files.
+type File struct {
+	cfg    Config
+	pair   atomic.Pointer[tls.Certificate]
+	reload chan struct{}
+
+	// owned by Run
+	seen     [2]os.FileInfo // of the files last read; nil where there was none
+	looked   [2]os.FileInfo // at the last look
+	reminded bool           // of the end of the certificate in force
+}
+
+// Open reads the files. They must be there, and in order.
+func Open(cfg Config) (*File, error) {
+	if cfg.Every <= 0 {
+		cfg.Every = defaultEvery
+	}
+	f := &File{cfg: cfg, reload: make(chan struct{}, 1)}
+	pair, err := f.read()
+	if err != nil {
+		return nil, err
+	}
+	if f.cfg.Name == "" {
+		// For good: others have been told this name.
+		if f.cfg.Name, err = nameOf(pair.Leaf); err != nil {
+			return nil, &Error{cfg.Cert, NoName, err.Error()}
+		}
+	}
+	f.pair.Store(pair)
+	return f, nil
+}
+
+// TLS is a configuration for servers that uses the certificate in force.
+func (f *File) TLS() *tls.Config {
+	return &tls.Config{
+		MinVersion:     tls.VersionTLS12,
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return f.pair.Load(), nil },
+	}
+}
+
+// Name is the DNS name by which clients are to call, so that they can verify
+// the certificate.
+func (f *File) Name() string { return f.cfg.Name }
+
+// Expires is the end of the certificate in force.
+func (f *File) Expires() time.Time { return f.pair.Load().Leaf.NotAfter }
+
+// Reload makes Run read the files now, whether or not they changed. It does not
+// wait for it.
+func (f *File) Reload() {
+	select {
+	case f.reload <- struct{}{}:
+	default: // about to happen
+	}
+}
+
+// Run follows the files until ctx ends.
+func (f *File) Run(ctx context.Context) error {
+	tick := time.NewTicker(f.cfg.Every)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-f.reload:
+			f.take()
+		case <-tick.C:
+			if f.changed() {
+				f.take()
+			}
+			f.remind()
+		}
+	}
+}
+
+// changed reports whether the files are others than those last read, and have
+// come to rest: whoever renews them writes one after the other, and between the
+// two the key is not the certificate's. A pair that was not in order is not read
+// again until it changes, so that its faults are told once.
+func (f *File) changed() bool {
+	now := f.look()
+	resting := same(now, f.looked)
+	f.looked = now
+	return resting && !same(now, f.seen)
+}
+
+func (f *File) look() (now [2]os.FileInfo) {
+	for i, path := range []string{f.cfg.Cert, f.cfg.Key} {
+		if info, err := os.Stat(path); err == nil {
+			now[i] = info
+		}
+	}
+	return now
+}
+
+func same(a, b [2]os.FileInfo) bool {
+	for i := range a {
+		if a[i] == nil || b[i] == nil {
+			if a[i] != b[i] {
+				return false
+			}
+			continue
+		}
+		if a[i].Size() != b[i].Size() || !a[i].ModTime().Equal(b[i].ModTime()) || !os.SameFile(a[i], b[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+func (f *File) take() {
+	pair, err := f.read()
+	if err != nil {
+		f.fail(fmt.Errorf("the certificate before stays in use, until %s: %w", day(f.Expires()), err))
+		return
+	}
+	f.pair.Store(pair)
+	f.reminded = false
+	if f.cfg.Changed != nil {
+		f.cfg.Changed(pair.Leaf.NotAfter)
+	}
+}
+
+// remind tells once that the certificate ends and none has come in its place.
+func (f *File) remind() {
+	left := time.Until(f.Expires())
+	if f.reminded || left > remindBefore {
+		return
+	}
+	f.reminded = true
+	if left <= 0 {
+		f.fail(fmt.Errorf("the certificate in %s has expired, and was not renewed", f.cfg.Cert))
+		return
+	}
+	f.fail(fmt.Errorf("the certificate in %s expires on %s, and was not renewed yet", f.cfg.Cert, day(f.Expires())))
+}
+
+func (f *File) fail(err error) {
+	if f.cfg.Failed != nil {
+		f.cfg.Failed(err)
+	}
+}
+
+// read takes the pair in and checks it.
+func (f *File) read() (*tls.Certificate, error) {
+	f.seen = f.look() // older than what is read, if it changes now: then it is read again
+	f.looked = f.seen
+	cert, err := readFile(f.cfg.Cert)
+	if err != nil {
+		return nil, err
+	}
+	key, err := readFile(f.cfg.Key)
+	if err != nil {
+		return nil, err
+	}
+	pair, err := parse(f.cfg, cert, key)
+	if err != nil {
+		return nil, err
+	}
+	if pair.Leaf == nil { // as GODEBUG=x509keypairleaf=0 has it
+		return nil, errors.New("the certificate was not parsed")
+	}
+	return pair, nil
+}
+
+func day(t time.Time) string { return t.UTC().Format(time.DateOnly) }

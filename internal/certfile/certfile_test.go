@@ -1,0 +1,263 @@
+package certfile
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/causeway-p2p/causeway/internal/certfile/certtest"
+	"github.com/causeway-p2p/causeway/internal/virtual"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const host = "relay.example.org"
+
+func write(t *testing.T, path string, data []byte) {
+	t.Helper()
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestOpen(t *testing.T) {
+	ca := certtest.NewCA(t)
+	cert, key := ca.Issue(t, certtest.For(host, "www.example.org"))
+	other, otherKey := ca.Issue(t, certtest.For("other.example.org"))
+	wild, wildKey := ca.Issue(t, certtest.For("*.example.org"))
+	nameless, namelessKey := ca.Issue(t, certtest.For())
+	old, oldKey := ca.Issue(t, certtest.For(host), certtest.From(time.Now().Add(-60*24*time.Hour), 30*24*time.Hour))
+	early, earlyKey := ca.Issue(t, certtest.For(host), certtest.From(time.Now().Add(time.Hour), time.Hour))
+	broken := []byte("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+	brokenKey := []byte("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n")
+	secret := []byte("-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n")
+	for _, c := range []struct {
+		name      string
+		cert, key []byte // nil: no such file
+		want      string // the name asked for
+		got       string // the name in use
+		fault     Fault
+		text      string
+	}{
+		{name: "in order", cert: cert, key: key, got: host},
+		{name: "its second name", cert: cert, key: key, want: "www.example.org", got: "www.example.org"},
+		{name: "both in one file", cert: append(key[:len(key):len(key)], cert...), key: append(key[:len(key):len(key)], cert...), got: host},
+		{name: "a wildcard, and the name given", cert: wild, key: wildKey, want: host, got: host},
+		{name: "no certificate file", key: key, fault: Missing, text: "there is no file CERT"},
+		{name: "no key file", cert: cert, fault: Missing, text: "there is no file KEY"},
+		{name: "empty", cert: []byte{}, key: key, fault: NotPEM, text: "CERT has no certificate in PEM"},
+		{name: "the files exchanged", cert: key, key: cert, fault: NotPEM, text: "CERT has no certificate in PEM"},
+		{name: "no key in it", cert: cert, key: []byte("hello"), fault: NotPEM, text: "KEY has no private key in PEM"},
+		{name: "a broken certificate", cert: broken, key: key, fault: NotPEM, text: "the certificate in CERT is broken: "},
+		{name: "a broken key", cert: cert, key: brokenKey, fault: NotPEM, text: "the private key in KEY is broken: "},
+		{name: "an encrypted key", cert: cert, key: secret, fault: NotPEM, text: "the private key in KEY is encrypted: nobody is there to type the password"},
+		{name: "another's key", cert: cert, key: otherKey, fault: WrongKey, text: "the private key in KEY is not that of the certificate in CERT"},
+		{name: "expired", cert: old, key: oldKey, fault: Expired, text: "the certificate in CERT expired on "},
+		{name: "not valid yet", cert: early, key: earlyKey, fault: Expired, text: "the certificate in CERT is not valid before "},
+		{name: "another's name", cert: other, key: otherKey, want: host, fault: WrongName, text: "the certificate in CERT is for other.example.org, not for " + host},
+		{name: "a wildcard, and no name given", cert: wild, key: wildKey, fault: NoName, text: "the certificate is for *.example.org, which says not under which name"},
+		{name: "no name", cert: nameless, key: namelessKey, fault: NoName, text: "the certificate is for no DNS name"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dir := t.TempDir()
+			cfg := Config{Cert: filepath.Join(dir, "CERT"), Key: filepath.Join(dir, "KEY"), Name: c.want}
+			if c.cert != nil {
+				write(t, cfg.Cert, c.cert)
+			}
+			if c.key != nil {
+				write(t, cfg.Key, c.key)
+			}
+			f, err := Open(cfg)
+			if c.fault != 0 {
+				var e *Error
+				text := strings.ReplaceAll(errorText(err), dir+string(filepath.Separator), "")
+				if !errors.As(err, &e) || e.Fault != c.fault || !strings.HasPrefix(text, c.text) || strings.Contains(text, "\n") {
+					t.Errorf("got %v, want fault %d, %q", err, c.fault, c.text)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if f.Name() != c.got || time.Until(f.Expires()) <= 0 {
+				t.Errorf("got name %s until %v, want %s", f.Name(), f.Expires(), c.got)
+			}
+		})
+	}
+}
+
+func errorText(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}
+
+func TestOpenNoRegularFile(t *testing.T) {
+	dir := t.TempDir()
+	_, err := Open(Config{Cert: dir, Key: dir})
+	var e *Error
+	if !errors.As(err, &e) || e.Fault != Unreadable || e.Error() != dir+" is no regular file" {
+		t.Errorf("a directory: got %v", err)
+	}
+	_, err = Open(Config{Cert: "/dev/null/cert.pem", Key: dir})
+	if !errors.As(err, &e) || e.Fault != Unreadable || e.Error() != "/dev/null/cert.pem cannot be read: not a directory" {
+		t.Errorf("a file below a file: got %v", err)
+	}
+}
+
+// TestRenewal: a new pair is used from then on, written one after the other as
+// ACME clients do; one that is not in order is refused in one sentence.
+func TestRenewal(t *testing.T) {
+	ca := certtest.NewCA(t)
+	virtual.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		var told []string
+		cfg := Config{
+			Cert: filepath.Join(dir, "CERT"), Key: filepath.Join(dir, "KEY"), Every: 10 * time.Minute,
+			Changed: func(expires time.Time) { told = append(told, "until "+day(expires)) },
+			Failed: func(err error) {
+				told = append(told, strings.ReplaceAll(err.Error(), dir+string(filepath.Separator), ""))
+			},
+		}
+		issue := func(days int, opts ...certtest.Option) (cert, key []byte) {
+			return ca.Issue(t, append(opts, certtest.From(time.Now(), time.Duration(days)*24*time.Hour))...)
+		}
+		cert, key := issue(90, certtest.For(host))
+		write(t, cfg.Cert, cert)
+		write(t, cfg.Key, key)
+		f, err := Open(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- f.Run(ctx) }()
+		first := f.Expires()
+		// What is told within an hour.
+		expect := func(step string, want ...string) {
+			t.Helper()
+			told = nil
+			time.Sleep(time.Hour)
+			synctest.Wait()
+			if len(told) != len(want) {
+				t.Errorf("%s: got %q, want %q", step, told, want)
+				return
+			}
+			for i := range want {
+				if !strings.HasPrefix(told[i], want[i]) {
+					t.Errorf("%s: got %q, want %q", step, told[i], want[i])
+				}
+			}
+		}
+		expect("nothing changed")
+
+		time.Sleep(60 * 24 * time.Hour)
+		stays := "the certificate before stays in use, until " + day(first) + ": "
+		cert, key = issue(91, certtest.For(host))
+		write(t, cfg.Cert, cert)
+		expect("the certificate is new, the key is not", stays+"the private key in KEY is not that of the certificate in CERT")
+		if f.Expires() != first {
+			t.Errorf("after half a renewal: valid until %v, want %v", f.Expires(), first)
+		}
+		write(t, cfg.Key, key)
+		expect("both are new", "until "+day(time.Now().Add(91*24*time.Hour)))
+		second := f.Expires()
+		if second == first || f.pair.Load() == nil {
+			t.Errorf("after the renewal: valid until %v, want later than %v", second, first)
+		}
+
+		stays = "the certificate before stays in use, until " + day(second) + ": "
+		other, otherKey := issue(95, certtest.For("other.example.org"))
+		write(t, cfg.Cert, other)
+		write(t, cfg.Key, otherKey)
+		expect("for another name", stays+"the certificate in CERT is for other.example.org, not for "+host)
+		if err := os.Remove(cfg.Key); err != nil {
+			t.Fatal(err)
+		}
+		expect("gone", stays+"there is no file KEY")
+		f.Reload()
+		expect("still gone, and asked to look", stays+"there is no file KEY")
+		time.Sleep(time.Until(second) - remindBefore - 3*time.Hour)
+		expect("long before the end")
+		time.Sleep(time.Hour)
+		expect("close to the end", "the certificate in CERT expires on ")
+		expect("told once")
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestTLS: connections that stand outlive a renewal, and new ones see it.
+func TestTLS(t *testing.T) {
+	ca := certtest.NewCA(t)
+	dir := t.TempDir()
+	cfg := Config{Cert: filepath.Join(dir, "CERT"), Key: filepath.Join(dir, "KEY")}
+	renew := func() {
+		cert, key := ca.Issue(t, certtest.For(host))
+		write(t, cfg.Cert, cert)
+		write(t, cfg.Key, key)
+	}
+	renew()
+	f, err := Open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := tls.Listen("tcp", "127.0.0.1:0", f.TLS())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	echo := func(c net.Conn) {
+		defer c.Close()
+		b := make([]byte, 1)
+		for {
+			if _, err := c.Read(b); err != nil {
+				return
+			}
+			c.Write(b)
+		}
+	}
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go echo(c)
+		}
+	}()
+	dial := func() (*tls.Conn, string) {
+		c, err := tls.Dial("tcp", l.Addr().String(), &tls.Config{ServerName: host, RootCAs: ca.Pool()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c, c.ConnectionState().PeerCertificates[0].SerialNumber.String()
+	}
+	standing, first := dial()
+	defer standing.Close()
+	renew()
+	f.take()
+	c, second := dial()
+	c.Close()
+	if first == second {
+		t.Errorf("certificate after the renewal: got %s again", second)
+	}
+	if _, err := standing.Write([]byte{1}); err != nil {
+		t.Error(err)
+	}
+	if _, err := standing.Read(make([]byte, 1)); err != nil {
+		t.Errorf("the connection that stood: %v", err)
+	}
+}
