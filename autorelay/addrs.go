@@ -75,7 +75,7 @@ func (a *AutoRelay) circuitAddrs(r *relay) []ma.Multiaddr {
 	var live []ma.Multiaddr
 	for _, c := range a.cfg.Host.Network().ConnsToPeer(r.id) {
 		// The address that we dialled works; the one it came from may not.
-		if c.Stat().Direction == network.DirOutbound {
+		if c.Stat().Direction == network.DirOutbound && !nameless(c.RemoteMultiaddr()) {
 			live = append(live, c.RemoteMultiaddr())
 		}
 	}
@@ -154,6 +154,27 @@ func bare(m ma.Multiaddr, id peer.ID) (ma.Multiaddr, bool) {
 		return nil, false
 	}
 	return transport, len(transport) > 0
+}
+
+// nameless reports whether an address is one of WebSocket over TLS without the
+// name that the relay's certificate is for, which the address of a connection has
+// lost (go-libp2p v0.51, p2p/transport/websocket/conn.go, newConn): nobody could
+// verify it.
+func nameless(m ma.Multiaddr) bool {
+	var tls, ws bool
+	for _, c := range m {
+		switch c.Protocol().Code {
+		case ma.P_DNS, ma.P_DNS4, ma.P_DNS6, ma.P_SNI:
+			return false
+		case ma.P_TLS:
+			tls = true
+		case ma.P_WS:
+			ws = true
+		case ma.P_WSS:
+			tls, ws = true, true
+		}
+	}
+	return tls && ws
 }
 
 // isRoutable reports whether others on the same network could use the address.

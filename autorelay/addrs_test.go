@@ -108,6 +108,26 @@ func TestCircuitAddrs(t *testing.T) {
 	}
 }
 
+func TestNameless(t *testing.T) {
+	for a, want := range map[string]bool{
+		"/ip4/11.0.0.1/tcp/443/wss":                      true,
+		"/ip4/11.0.0.1/tcp/443/tls/ws":                   true,
+		"/ip4/11.0.0.1/tcp/443/tls/sni/relay.example/ws": false,
+		"/dns4/relay.example/tcp/443/tls/ws":             false,
+		"/dns/relay.example/tcp/443/wss":                 false,
+		"/ip4/11.0.0.1/tcp/4001/ws":                      false,
+		"/ip4/11.0.0.1/tcp/443":                          false,
+		"/ip4/11.0.0.1/udp/4001/quic-v1/webtransport":    false,
+	} {
+		if got := nameless(ma.StringCast(a)); got != want {
+			t.Errorf("nameless(%s): got %v, want %v", a, got, want)
+		}
+	}
+	if nameless(nil) {
+		t.Error("nameless(nil): got true")
+	}
+}
+
 // few shortens a list for a failure text.
 func few(list []string) string {
 	if len(list) > 10 {

@@ -23,6 +23,7 @@ import (
 // the new set through identify push and the signed peer record.
 type advertiser struct {
 	announce []ma.Multiaddr
+	naming   naming
 	changed  func([]ma.Multiaddr)
 
 	mu       sync.Mutex // guards the fields below
@@ -37,7 +38,7 @@ type advertiser struct {
 
 func newAdvertiser(cfg Config, changed func([]ma.Multiaddr)) *advertiser {
 	return &advertiser{
-		announce: cfg.Announce, changed: changed,
+		announce: cfg.Announce, naming: newNaming(cfg), changed: changed,
 		verdict:  reachability.Verdict{Reachability: reachability.Unknown, IPv4: reachability.Unknown, IPv6: reachability.Unknown},
 		previous: reachability.Unknown,
 	}
@@ -101,7 +102,11 @@ func (a *advertiser) addrs(direct []ma.Multiaddr) []ma.Multiaddr {
 			direct = append(slices.Clone(direct), m)
 		}
 	}
-	return shown(direct, a.announce, a.circuits, a.verdict)
+	list := shown(direct, a.announce, a.circuits, a.verdict)
+	if len(a.announce) > 0 {
+		return list
+	}
+	return a.naming.apply(list)
 }
 
 // shown composes the set: the direct addresses, or those announced in their

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"regexp"
@@ -46,6 +47,14 @@ type Config struct {
 	// behind Docker, a cloud's NAT or a DNS name. They are still verified by
 	// dial-back, except for private ones, which count on your word.
 	Announce []ma.Multiaddr
+	// TLS has the certificate for listen addresses with /tls/ws: WebSocket over
+	// TLS, which on port 443 gets out of networks that let out nothing else. It
+	// is asked for the certificate at each handshake (GetCertificate), which may
+	// be another by then. Plain TCP is listened for on the same port.
+	TLS *tls.Config
+	// TLSName is the DNS name in that certificate, by which others are told of
+	// those addresses. Required with TLS.
+	TLSName string
 	// AllowPrivate makes private addresses (RFC 1918 and the like) good for
 	// relaying on: circuit addresses through a relay at a private address are
 	// advertised. For LANs, compose and Kubernetes.
@@ -148,6 +157,7 @@ func (c Config) withDefaults() (Config, error) {
 			c.Listen = append(c.Listen, ma.StringCast(s))
 		}
 	}
+	c.Listen = spelledOut(c.Listen)
 	if c.Identity == nil {
 		key, err := NewIdentity()
 		if err != nil {
@@ -180,6 +190,9 @@ func (c Config) validate() error {
 		errs = append(errs, err)
 	}
 	if err := checkPortalURL(c.PortalURL); err != nil {
+		errs = append(errs, err)
+	}
+	if err := c.checkTLS(); err != nil {
 		errs = append(errs, err)
 	}
 	for _, a := range c.Announce {

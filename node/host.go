@@ -64,7 +64,7 @@ func newHost(cfg Config, addrs func([]ma.Multiaddr) []ma.Multiaddr) (host.Host, 
 	opts := []libp2p.Option{
 		libp2p.Identity(cfg.Identity),
 		libp2p.UserAgent(cfg.UserAgent),
-		libp2p.ListenAddrs(cfg.Listen...),
+		libp2p.ListenAddrs(withPlainTCP(cfg.Listen)...),
 		libp2p.AddrsFactory(addrs),
 		libp2p.ConnectionManager(cm),
 		// Both counters start "untrained" and then refuse dial-backs that
@@ -103,8 +103,8 @@ func newHost(cfg Config, addrs func([]ma.Multiaddr) []ma.Multiaddr) (host.Host, 
 			fastconn.Options(),
 			libp2p.Transport(libp2pquic.NewTransport),
 			libp2p.Transport(tcp.NewTCPTransport),
-			libp2p.Transport(websocket.New),
-			libp2p.ShareTCPListener(), // TCP and WebSocket on one port
+			libp2p.Transport(websocket.New, websocket.WithTLSConfig(cfg.TLS)),
+			libp2p.ShareTCPListener(), // TCP and WebSocket, also over TLS, on one port
 			libp2p.WithFxOption(fx.Invoke(func(cm *quicreuse.ConnManager) { via.quic = cm })),
 		)
 	}

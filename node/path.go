@@ -12,7 +12,7 @@ import (
 type Path struct {
 	// Relay is the relay in between; empty if the path is direct.
 	Relay peer.ID `json:"relay,omitempty"`
-	// Transport is what the first hop runs over: quic, tcp, ws, …
+	// Transport is what the first hop runs over: quic, tcp, ws, wss, …
 	Transport string `json:"transport,omitempty"`
 	// Addr is the peer's address on this path.
 	Addr string `json:"addr,omitempty"`
@@ -57,15 +57,22 @@ func PathOf(c network.Conn) Path {
 }
 
 func transportOf(a ma.Multiaddr) string {
-	t := "unknown"
+	t, tls := "unknown", false
 	for _, c := range a {
 		switch c.Protocol().Code {
 		case ma.P_TCP:
 			t = "tcp"
+		case ma.P_TLS:
+			tls = true
 		case ma.P_QUIC_V1:
 			t = "quic"
-		case ma.P_WS, ma.P_WSS:
+		case ma.P_WS:
 			t = "ws"
+			if tls {
+				t = "wss"
+			}
+		case ma.P_WSS:
+			t = "wss"
 		case ma.P_WEBTRANSPORT:
 			t = "webtransport"
 		case ma.P_WEBRTC_DIRECT, ma.P_WEBRTC:

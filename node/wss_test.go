@@ -1,0 +1,97 @@
+package node
+
+import (
+	"crypto/tls"
+	"slices"
+	"strings"
+	"testing"
+
+	ma "github.com/multiformats/go-multiaddr"
+)
+
+func addrsOf(list ...string) (out []ma.Multiaddr) {
+	for _, s := range list {
+		out = append(out, ma.StringCast(s))
+	}
+	return out
+}
+
+func TestNaming(t *testing.T) {
+	const (
+		pub, lan, loop = "/ip4/11.0.0.1", "/ip4/10.0.0.1", "/ip4/127.0.0.1"
+		six            = "/ip6/2a00::1"
+		secure         = "/tcp/443/tls/ws"
+		named          = "/dns4/relay.example.org/tcp/443/tls/ws"
+		named6         = "/dns6/relay.example.org/tcp/443/tls/ws"
+		quic           = pub + "/udp/4001/quic-v1"
+		other          = "/tcp/4001"
+		circuit        = "/ip4/22.0.0.1/tcp/443/tls/ws/p2p/" + idB + "/p2p-circuit"
+	)
+	all := []string{"/ip4/0.0.0.0" + secure, "/ip6/::" + secure, "/ip4/0.0.0.0" + other}
+	for _, c := range []struct {
+		name         string
+		listen       []string
+		private      bool
+		addrs, shown []string
+	}{
+		{name: "no TLS", listen: []string{"/ip4/0.0.0.0/tcp/443"}, addrs: []string{pub + "/tcp/443", quic}, shown: []string{pub + "/tcp/443", quic}},
+		{
+			name: "one name for each family, and plain TCP elsewhere only", listen: all,
+			addrs: []string{pub + secure, pub + "/tcp/443", "/ip4/11.0.0.2" + secure, six + secure, six + "/tcp/443", pub + other, quic},
+			shown: []string{named, named6, pub + other, quic},
+		},
+		{name: "the name as others know it", listen: all, addrs: []string{pub + "/tcp/443/wss", pub + "/tcp/443/tls/sni/x.example/ws"}, shown: []string{named}},
+		{name: "plain TCP is the same socket", listen: all, addrs: []string{pub + "/tcp/443"}, shown: []string{named}},
+		{name: "private addresses are no reason", listen: all, addrs: []string{lan + secure, loop + secure, lan + "/tcp/443", lan + other}, shown: []string{lan + other}},
+		{name: "unless they count", listen: all, private: true, addrs: []string{lan + secure, loop + secure, loop + other}, shown: []string{named, loop + other}},
+		{name: "loopback is no reason where there is more", listen: all, private: true, addrs: []string{loop + secure, lan + "/tcp/443"}, shown: []string{named}},
+		{name: "loopback alone", listen: []string{loop + secure}, private: true, addrs: []string{loop + secure}, shown: []string{named}},
+		{
+			name: "another port, and plain TCP was wanted there", listen: []string{"/ip4/0.0.0.0/tcp/4001/tls/ws", "/ip4/0.0.0.0/tcp/4001"},
+			addrs: []string{pub + other, pub + other + "/tls/ws", pub + other + "/ws"},
+			shown: []string{pub + other, "/dns4/relay.example.org/tcp/4001/tls/ws", pub + other + "/ws"},
+		},
+		{
+			name: "another port, and it was not", listen: []string{"/ip4/0.0.0.0/tcp/4001/tls/ws"},
+			addrs: []string{pub + other, pub + other + "/tls/ws"}, shown: []string{"/dns4/relay.example.org/tcp/4001/tls/ws"},
+		},
+		{name: "others' names and circuits stay", listen: all, addrs: []string{"/dns4/x.example/tcp/443/tls/ws", circuit}, shown: []string{"/dns4/x.example/tcp/443/tls/ws", circuit}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := newNaming(Config{Listen: addrsOf(c.listen...), TLSName: "relay.example.org", AllowPrivate: c.private})
+			got, want := s.apply(addrsOf(c.addrs...)), addrsOf(c.shown...)
+			if !slices.EqualFunc(got, want, ma.Multiaddr.Equal) {
+				t.Errorf("from %s:\ngot  %s\nwant %s", c.addrs, got, want)
+			}
+		})
+	}
+}
+
+func TestWithPlainTCP(t *testing.T) {
+	got := withPlainTCP(addrsOf("/ip4/0.0.0.0/tcp/443/tls/ws", "/ip6/::/tcp/443/tls/ws", "/ip4/0.0.0.0/tcp/4001/ws", "/ip6/::/tcp/443"))
+	want := addrsOf("/ip4/0.0.0.0/tcp/443/tls/ws", "/ip6/::/tcp/443/tls/ws", "/ip4/0.0.0.0/tcp/4001/ws", "/ip6/::/tcp/443", "/ip4/0.0.0.0/tcp/443")
+	if !slices.EqualFunc(got, want, ma.Multiaddr.Equal) {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+func TestTLSConfig(t *testing.T) {
+	certificate := new(tls.Config)
+	for _, c := range []struct {
+		name string
+		cfg  Config
+		want string // empty: no fault
+	}{
+		{"neither", Config{Listen: addrsOf("/ip4/0.0.0.0/tcp/443/ws")}, ""},
+		{"both", Config{Listen: addrsOf("/ip4/0.0.0.0/tcp/443/tls/ws"), TLS: certificate, TLSName: "relay.example.org"}, ""},
+		{"no certificate", Config{Listen: addrsOf("/ip4/0.0.0.0/tcp/443/wss")}, "listen on /ip4/0.0.0.0/tcp/443/tls/ws: there is no certificate for it"},
+		{"no name", Config{TLS: certificate}, `TLS name "": want a DNS name that the certificate is for`},
+		{"not a name", Config{TLS: certificate, TLSName: "a/b"}, `TLS name "a/b": want`},
+		{"a name to listen on", Config{Listen: addrsOf("/dns4/x.example/tls/ws"), TLS: certificate, TLSName: "x.example"}, "want an IP address and a TCP port"},
+	} {
+		_, err := New(c.cfg)
+		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%s: got %v, want %q", c.name, err, c.want)
+		}
+	}
+}
