@@ -3,6 +3,7 @@
 package cmd_test
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/causeway-p2p/causeway/internal/certfile/certtest"
 	_ "github.com/causeway-p2p/causeway/internal/cli" // see noteSources
 )
 
@@ -57,6 +59,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"certify":    certify,
 			"eventually": eventually,
 			"exits":      exits,
 			"setpeer":    setPeer,
@@ -108,6 +111,27 @@ func setPeer(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	ts.Setenv(args[0], strings.TrimSpace(ts.ReadFile("stdout")))
 }
+
+// certify issues a certificate for a name, CERT and KEY, by an authority, CA, that
+// it makes anew: certify NAME CERT KEY CA
+func certify(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 4 {
+		ts.Fatalf("usage: certify NAME CERT KEY CA")
+	}
+	t := scriptTB{ts}
+	ca := certtest.NewCA(t)
+	cert, key := ca.Issue(t, certtest.For(args[0]))
+	for i, data := range [][]byte{cert, key, ca.PEM()} {
+		ts.Check(os.WriteFile(ts.MkAbs(args[i+1]), data, 0o600))
+	}
+}
+
+// scriptTB lets a script fail as a test does.
+type scriptTB struct{ ts *testscript.TestScript }
+
+func (scriptTB) Helper() {}
+
+func (t scriptTB) Fatal(args ...any) { t.ts.Fatalf("%s", fmt.Sprint(args...)) }
 
 // noteSources reads the commands' sources, so that go test knows that its
 // cached result is stale when they change; the rest of what the binaries are

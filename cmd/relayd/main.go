@@ -38,10 +38,11 @@ through the DHT.
 Every flag can also be set by an environment variable (RELAYD_ and the flag's
 name, as in RELAYD_NETWORK) or in a TOML file (--config). The file also has the
 classes of peers for whom other limits hold, and SIGHUP makes the running relay
-read its limits and classes, the ACL and the revocations again.`,
+read its limits and classes, the ACL, the revocations and the certificate again.`,
 		Example: `  relayd                                  a relay on the public network
   relayd --network demo --relay on        the first node of a private network
   relayd --announce /ip4/203.0.113.7/udp/4001/quic-v1    behind Docker or a cloud's NAT
+  relayd --tls-cert fullchain.pem --tls-key privkey.pem  on port 443 as well, for strict firewalls
   relayd --dev                            on loopback, for trying things out`,
 		Args:    cli.Args(),
 		Version: node.Version,

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -20,11 +21,13 @@ type options struct {
 	limits   relay.Limits
 	siblings []string
 	access   accessOptions
+	tls      tlsOptions
 
 	defaultDir bool // the data directory is where "peer --dev" looks
 }
 
-// Where relayd listens: TCP and WebSocket share a port.
+// Where relayd listens: TCP and WebSocket share a port. What
+// comes to that with a certificate is in tls.go.
 var (
 	listenAll = []string{
 		"/ip4/0.0.0.0/tcp/4001", "/ip6/::/tcp/4001",
@@ -48,6 +51,7 @@ func (o *options) add(root *cobra.Command) {
 	o.limits = relay.Limits{}.WithDefaults()
 	addLimits(fs, &o.limits)
 	o.access.add(fs)
+	o.tls.add(fs)
 }
 
 // addSettings makes all flags settings, and the classes tables of the file.
@@ -80,10 +84,20 @@ func (o *options) config(cmd *cobra.Command) (node.Config, error) {
 	if err != nil {
 		return node.Config{}, cli.Usage(err, "--relay auto")
 	}
+	listen, secure := listenAll, listenTLS
 	if o.dev {
-		if !cmd.Flags().Changed("listen") {
-			o.Listen = listenLoopback
+		listen, secure = listenLoopback, listenTLSLoopback
+	}
+	if !cmd.Flags().Changed("listen") {
+		o.Listen = listen
+		if o.tls.cert != "" {
+			o.Listen = slices.Concat(listen, secure)
 		}
+	}
+	if err := o.tls.check(o.Listen); err != nil {
+		return node.Config{}, err
+	}
+	if o.dev {
 		if !cmd.Flags().Changed("network") {
 			o.Network = "dev"
 		}

@@ -17,6 +17,7 @@ func (r *running) reload(args []string) {
 		r.say("limits read again: %s", what)
 	}
 	r.access.reload()
+	r.tls.reload()
 }
 
 // reloadLimits says in words what it has changed.

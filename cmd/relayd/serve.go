@@ -25,6 +25,7 @@ type running struct {
 	opts   *options
 	node   *node.Node
 	access *access
+	tls    *certificate // nil if there is none
 	out    io.Writer
 
 	forPeerTold bool // how peers join has been told
@@ -47,6 +48,9 @@ func serve(cmd *cobra.Command, o *options) (err error) {
 		return err
 	}
 	if err := r.access.count(cfg.Registerer); err != nil {
+		return err
+	}
+	if r.tls, err = o.tls.open(context.WithoutCancel(cmd.Context()), &cfg); err != nil {
 		return err
 	}
 	if cfg.DataDir, err = o.OpenDataDir(); err != nil {
@@ -74,9 +78,10 @@ func serve(cmd *cobra.Command, o *options) (err error) {
 	defer closeServers()
 	defer func() { err = errors.Join(err, r.node.Close()) }()
 	defer r.access.follow()()
+	defer r.tls.follow()()
 
 	status := r.node.Status()
-	printPanel(r.out, o, status, r.access.String())
+	printPanel(r.out, o, status, r.access.String(), r.tls)
 	r.forPeerTold = o.peerCommand(status) != ""
 	teller := cli.NewTeller(r.out)
 	for {
@@ -94,6 +99,8 @@ func serve(cmd *cobra.Command, o *options) (err error) {
 			r.reload(os.Args[1:])
 		case n := <-r.access.news:
 			r.take(n)
+		case text := <-r.tls.told():
+			r.say("%s", text)
 		case e, ok := <-events:
 			if !ok {
 				return errors.New("the node stopped")
@@ -166,7 +173,7 @@ func (r *running) leave(d time.Duration, hurry <-chan struct{}) {
 }
 
 // printPanel says who and where we are, what we do, and what to do next.
-func printPanel(w io.Writer, o *options, s node.Status, openTo string) {
+func printPanel(w io.Writer, o *options, s node.Status, openTo string, cert *certificate) {
 	row := func(name, value string) { fmt.Fprintf(w, "  %-13s %s\n", name, value) }
 	list := func(name string, values []string) {
 		if len(values) == 0 {
@@ -184,6 +191,9 @@ func printPanel(w io.Writer, o *options, s node.Status, openTo string) {
 	row("network", s.Network)
 	list("listening", s.Listen)
 	list("announcing", withoutLoopback(s.Addrs))
+	if cert != nil {
+		row("over TLS", cert.words(s))
+	}
 	row("reachability", fmt.Sprintf("%s: %s", s.Reachability.Reachability, s.Reachability.Because))
 	if s.Relay != nil {
 		serving := "not serving"

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -234,10 +235,25 @@ func StartError(err error) error {
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
 		return Fail(fmt.Errorf("cannot listen on %s: the port is in use", le.Addr), "stop the other program, or choose another port with --listen")
+	case errors.Is(err, syscall.EACCES) && privileged(le.Addr):
+		return Fail(fmt.Errorf("cannot listen on %s: permission denied, since ports below 1024 are root's", le.Addr),
+			"setcap cap_net_bind_service=+ep on the program; under systemd AmbientCapabilities=CAP_NET_BIND_SERVICE; in a container a published port; or a port above 1023 with --listen")
 	case errors.Is(err, syscall.EACCES):
 		return Fail(fmt.Errorf("cannot listen on %s: permission denied", le.Addr), "a port above 1023 with --listen")
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
 		return Fail(fmt.Errorf("cannot listen on %s: this machine does not have the address", le.Addr), "--listen with /ip4/0.0.0.0, and --announce for the address that others see")
 	}
 	return Fail(fmt.Errorf("cannot listen on %s: %w", le.Addr, le.Err), "another --listen address")
+}
+
+// privileged reports whether the port of an address is one of those that systems
+// keep for root.
+func privileged(a ma.Multiaddr) bool {
+	for _, proto := range []int{ma.P_TCP, ma.P_UDP} {
+		if s, err := a.ValueForProtocol(proto); err == nil {
+			port, err := strconv.Atoi(s)
+			return err == nil && port > 0 && port < 1024
+		}
+	}
+	return false
 }

@@ -9,9 +9,14 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"math/big"
-	"testing"
 	"time"
 )
+
+// TB is what a test gives: testing.TB, or less.
+type TB interface {
+	Helper()
+	Fatal(args ...any)
+}
 
 // CA issues certificates.
 type CA struct {
@@ -21,7 +26,7 @@ type CA struct {
 
 // NewCA makes an authority that nobody trusts yet. It is valid for ten years
 // around now, also in virtual time, which begins in 2000.
-func NewCA(t testing.TB) *CA {
+func NewCA(t TB) *CA {
 	t.Helper()
 	key := newKey(t)
 	tmpl := &x509.Certificate{
@@ -64,7 +69,7 @@ func From(start time.Time, d time.Duration) Option {
 }
 
 // Issue makes a certificate for a server and its key, in PEM.
-func (ca *CA) Issue(t testing.TB, opts ...Option) (cert, key []byte) {
+func (ca *CA) Issue(t TB, opts ...Option) (cert, key []byte) {
 	t.Helper()
 	k := newKey(t)
 	now := time.Now()
@@ -86,7 +91,7 @@ func (ca *CA) Issue(t testing.TB, opts ...Option) (cert, key []byte) {
 	return encode("CERTIFICATE", der), encode("PRIVATE KEY", raw)
 }
 
-func newKey(t testing.TB) *ecdsa.PrivateKey {
+func newKey(t TB) *ecdsa.PrivateKey {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -95,7 +100,7 @@ func newKey(t testing.TB) *ecdsa.PrivateKey {
 	return key
 }
 
-func serial(t testing.TB) *big.Int {
+func serial(t TB) *big.Int {
 	t.Helper()
 	n, err := rand.Int(rand.Reader, big.NewInt(1<<62))
 	if err != nil {
