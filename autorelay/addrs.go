@@ -131,6 +131,9 @@ func (p addrPolicy) circuitAddrs(id peer.ID, told, vouched, live []ma.Multiaddr)
 		}
 	}
 	add(live, p.private)
+	// There are strict networks from which a relay is reached at its address for
+	// WebSocket over TLS and no other: it is not to fall to the bound.
+	add(ma.FilterAddrs(told, hasName), p.private)
 	if len(told) > 0 {
 		add(told, p.private)
 	} else {
@@ -156,16 +159,14 @@ func bare(m ma.Multiaddr, id peer.ID) (ma.Multiaddr, bool) {
 	return transport, len(transport) > 0
 }
 
-// nameless reports whether an address is one of WebSocket over TLS without the
-// name that the relay's certificate is for, which the address of a connection has
-// lost (go-libp2p v0.51, p2p/transport/websocket/conn.go, newConn): nobody could
-// verify it.
-func nameless(m ma.Multiaddr) bool {
+// secureWS reports whether an address is one of WebSocket over TLS, and whether
+// it has the name that the relay's certificate is for.
+func secureWS(m ma.Multiaddr) (is, named bool) {
 	var tls, ws bool
 	for _, c := range m {
 		switch c.Protocol().Code {
 		case ma.P_DNS, ma.P_DNS4, ma.P_DNS6, ma.P_SNI:
-			return false
+			named = true
 		case ma.P_TLS:
 			tls = true
 		case ma.P_WS:
@@ -174,7 +175,21 @@ func nameless(m ma.Multiaddr) bool {
 			tls, ws = true, true
 		}
 	}
-	return tls && ws
+	return tls && ws, named
+}
+
+// nameless: the address of a connection over TLS has lost the name (go-libp2p
+// v0.51, p2p/transport/websocket/conn.go, newConn), so that nobody could verify
+// the certificate.
+func nameless(m ma.Multiaddr) bool {
+	is, named := secureWS(m)
+	return is && !named
+}
+
+// hasName: an address over TLS that others can verify.
+func hasName(m ma.Multiaddr) bool {
+	is, named := secureWS(m)
+	return is && named
 }
 
 // isRoutable reports whether others on the same network could use the address.

@@ -73,6 +73,7 @@ func TestCircuitAddrs(t *testing.T) {
 		{name: "private network: vouched for beside told", policy: addrPolicy{vouchedPrivate: true}, told: []string{quic4, lan}, vouched: []string{lan}, want: []string{lan, quic4}},
 		{name: "only so many", told: many(10000), want: many(maxPerRelay)},
 		{name: "live has its place among many", told: many(10000), live: []string{tcp4}, want: append([]string{tcp4}, many(maxPerRelay-1)...)},
+		{name: "over TLS has its place among many", told: append(many(10000), name), want: append([]string{name}, many(maxPerRelay-1)...)},
 		{name: "overlong", told: []string{"/dns4/" + strings.Repeat("a.", 500) + "org/tcp/1", quic4}, want: []string{quic4}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -122,6 +123,9 @@ func TestNameless(t *testing.T) {
 		if got := nameless(ma.StringCast(a)); got != want {
 			t.Errorf("nameless(%s): got %v, want %v", a, got, want)
 		}
+	}
+	if hasName(ma.StringCast("/dns4/relay.example/tcp/443")) || !hasName(ma.StringCast("/dns4/relay.example/tcp/443/tls/ws")) {
+		t.Error("hasName: want it for TLS and WebSocket alone")
 	}
 	if nameless(nil) {
 		t.Error("nameless(nil): got true")

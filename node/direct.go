@@ -127,6 +127,9 @@ func (n *Node) paths() []DirectPath {
 	}
 	var out []DirectPath
 	for _, s := range n.upgrader.Status() {
+		if !s.Direct && s.Why != "" && n.only443.Load() {
+			s.Why = "only TCP port 443 gets out of here, and peers listen on other ports"
+		}
 		out = append(out, DirectPath{PeerStatus: s, Path: pathTo(n.host.Network(), s.Peer)})
 	}
 	return out

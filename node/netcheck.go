@@ -49,6 +49,8 @@ type Netcheck struct {
 	CaptivePortal reachability.Fact `json:"captive_portal"`
 	// Only443: relays answer on TCP port 443 and on no other.
 	Only443 reachability.Fact `json:"only_443"`
+	// Only443TLS: and there over TLS only; what is not TLS gets no answer.
+	Only443TLS reachability.Fact `json:"only_443_tls"`
 	// PortMapping is what the router lets in; missing where it is not asked.
 	PortMapping *portmap.Status `json:"port_mapping,omitempty"`
 
@@ -61,7 +63,8 @@ type Netcheck struct {
 
 // Netcheck reports what is known of the way between this node and the
 // internet. Besides that, it measures: an echo or a TCP connect to at most 6
-// relays and bootstrap peers that the user named or that serve us, and one GET
+// relays and bootstrap peers that the user named or that serve us, a connection
+// that begins in plain to those that only TLS on port 443 reaches, and one GET
 // of Config.PortalURL, unless the last is fresh. It takes 2 seconds at most.
 // Before Start it knows nothing.
 func (n *Node) Netcheck(ctx context.Context) Netcheck { return n.netcheck(ctx, n.cfg.PortalURL) }
@@ -84,7 +87,7 @@ func (n *Node) netcheck(ctx context.Context, portalURL string) Netcheck {
 			Transports: []reachability.TransportVerdict{}, Addrs: []reachability.AddrVerdict{},
 		},
 		Online: reachability.NotTold, UDP: reachability.NotTold, IPv6: reachability.NotTold,
-		CaptivePortal: reachability.NotTold, Only443: reachability.NotTold,
+		CaptivePortal: reachability.NotTold, Only443: reachability.NotTold, Only443TLS: reachability.NotTold,
 	}
 	n.mu.Lock()
 	running := n.started && !n.closed
@@ -93,6 +96,7 @@ func (n *Node) netcheck(ctx context.Context, portalURL string) Netcheck {
 		n.measure(ctx, portalURL, &r)
 	}
 	r.conclude()
+	n.only443.Store(r.Kind == KindOnly443)
 	r.Took = time.Since(r.Time)
 	return r
 }
@@ -108,7 +112,7 @@ func (n *Node) measure(ctx context.Context, portalURL string, r *Netcheck) {
 	if portalURL != NoPortalURL && len(n.cfg.Transports) == 0 {
 		wg.Go(func() { r.CaptivePortal = n.portal.ask(ctx, portalURL) })
 	}
-	wg.Go(func() { r.Relays, r.Only443 = n.probeRelays(ctx) })
+	wg.Go(func() { r.Relays, r.Only443, r.Only443TLS = n.probeRelays(ctx) })
 	wg.Wait()
 	r.Reachability = n.reachability.Verdict()
 	r.Reachable = n.Reachable()
@@ -181,7 +185,7 @@ func (r *Netcheck) conclude() {
 	}
 	switch {
 	case r.UDP == reachability.Yes:
-		r.Only443 = reachability.No
+		r.Only443, r.Only443TLS = reachability.No, reachability.No
 	case r.Only443 == reachability.Yes && r.Reachability.NAT.UDPBlocked != reachability.Yes:
 		// UDP worked a moment ago, and nothing but a port of TCP does now.
 	default:
@@ -250,11 +254,18 @@ func (r *Netcheck) headline() string {
 	case v.Reachability == reachability.Public:
 		return "Others can dial this node."
 	case r.Reachable:
-		return "Others reach this node through a relay. " + r.Kind.consequence(r.OverTCP)
+		return "Others reach this node through a relay. " + r.consequence()
 	case v.Reachability == reachability.Private:
-		return "Others cannot dial this node, and it has no relay. " + r.Kind.consequence(r.OverTCP)
+		return "Others cannot dial this node, and it has no relay. " + r.consequence()
 	}
 	return "It is not known yet whether others can reach this node: " + v.Because + "."
+}
+
+func (r *Netcheck) consequence() string {
+	if r.Kind == KindOnly443 && r.Only443TLS == reachability.Yes {
+		return "Only TLS on TCP port 443 gets out of here: peers are reached through relays that speak WebSocket over TLS."
+	}
+	return r.Kind.consequence(r.OverTCP)
 }
 
 // consequence is what a kind means for direct paths.

@@ -13,6 +13,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 
+	"github.com/causeway-p2p/causeway/internal/virtual"
 	"github.com/causeway-p2p/causeway/reachability"
 	"github.com/causeway-p2p/causeway/testnet"
 )
@@ -92,6 +93,7 @@ func TestHeadline(t *testing.T) {
 		{"blocked, and easy", Netcheck{Reachable: true, Reachability: reachability.Verdict{NAT: reachability.NAT{UDPBlocked: yes, TCP: easy}}}, KindUDPBlocked, "Others reach this node through a relay. UDP is blocked here: direct paths run over TCP."},
 		{"443", Netcheck{Reachable: true, Only443: yes}, KindOnly443, "Others reach this node through a relay. Only TCP port 443"},
 		{"443, where UDP worked a moment ago", Netcheck{Reachable: true, Only443: yes, Reachability: reachability.Verdict{NAT: reachability.NAT{UDPBlocked: reachability.No}}}, KindOnly443, "Others reach this node through a relay. Only TCP port 443"},
+		{"443 over TLS", Netcheck{Reachable: true, Only443: yes, Only443TLS: yes}, KindOnly443, "Others reach this node through a relay. Only TLS on TCP port 443"},
 		{"offline", Netcheck{Online: reachability.No, Reachable: true, Reachability: reachability.Verdict{Reachability: private, Confidence: reachability.Strong, NAT: reachability.NAT{UDP: easy, UDPBlocked: reachability.No}}}, KindUnknown, "Nobody answers: this machine seems to be offline"},
 		{"bootstrap peers are gone", Netcheck{Online: reachability.No, CaptivePortal: reachability.No}, KindUnknown, "The internet answers, and none of the peers"},
 		{"offline behind a portal", Netcheck{Online: reachability.No, CaptivePortal: yes}, KindUnknown, "A captive portal"},
@@ -232,6 +234,55 @@ func TestOnly443(t *testing.T) {
 		if got := only443(tt.tried); got != tt.want {
 			t.Errorf("%+v: got %q, want %q", tt.tried, got, tt.want)
 		}
+	}
+}
+
+func TestOnly443TLS(t *testing.T) {
+	const yes, no, unknown = reachability.Yes, reachability.No, reachability.NotTold
+	for _, tt := range []struct {
+		only443 reachability.Fact
+		plain   []reachability.Fact
+		want    reachability.Fact
+	}{
+		{unknown, []reachability.Fact{no}, unknown},
+		{no, []reachability.Fact{no}, no},
+		{yes, nil, unknown},
+		{yes, []reachability.Fact{unknown}, unknown},
+		{yes, []reachability.Fact{unknown, no}, yes},
+		{yes, []reachability.Fact{no, yes}, no},
+	} {
+		if got := only443TLS(tt.only443, tt.plain); got != tt.want {
+			t.Errorf("only 443 %q, plain %q: got %q, want %q", tt.only443, tt.plain, got, tt.want)
+		}
+	}
+}
+
+func TestAnswers(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		within time.Duration
+		server func(net.Conn)
+		want   reachability.Fact
+	}{
+		{"speaks", probeTimeout, func(c net.Conn) { c.Read(make([]byte, 99)); c.Write([]byte(hello)) }, reachability.Yes},
+		{"complains", probeTimeout, func(c net.Conn) { c.Read(make([]byte, 99)); c.Write([]byte{21}) }, reachability.Yes},
+		{"says nothing", probeTimeout, func(c net.Conn) { c.Read(make([]byte, 99)) }, reachability.No},
+		{"says nothing for a moment", minSilence / 2, func(c net.Conn) { c.Read(make([]byte, 99)) }, reachability.NotTold},
+		{"hangs up", probeTimeout, func(c net.Conn) { c.Read(make([]byte, 99)); c.Close() }, reachability.NotTold},
+		{"hangs up at once", probeTimeout, func(c net.Conn) { c.Close() }, reachability.NotTold},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			virtual.Test(t, func(t *testing.T) {
+				here, there := net.Pipe()
+				defer here.Close()
+				defer there.Close()
+				go tt.server(there)
+				here.SetDeadline(time.Now().Add(tt.within))
+				if got := answers(here); got != tt.want {
+					t.Errorf("got %q, want %q", got, tt.want)
+				}
+			})
+		})
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -150,17 +151,25 @@ func (n *Node) acquaintances() (list []acquaintance) {
 }
 
 // probeRelays measures all acquaintances at once.
-func (n *Node) probeRelays(ctx context.Context) ([]RelayRTT, reachability.Fact) {
+func (n *Node) probeRelays(ctx context.Context) (_ []RelayRTT, only, onlyTLS reachability.Fact) {
 	known := n.acquaintances()
 	rtts := make([]RelayRTT, len(known))
 	tried := make([][]tcpResult, len(known))
+	plain := make([]reachability.Fact, len(known))
 	var wg sync.WaitGroup
 	for i, a := range known {
 		rtts[i] = RelayRTT{ID: a.id.String(), Role: a.role}
 		wg.Go(func() { n.probeRelay(ctx, a.id, &rtts[i], &tried[i]) })
+		wg.Go(func() { plain[i] = n.probePlain(ctx, a.id) })
 	}
 	wg.Wait()
-	return rtts, only443(slices.Concat(tried...))
+	for i := range plain {
+		if rtts[i].How != "echo" && plain[i] == reachability.No {
+			plain[i] = reachability.NotTold // it does not answer over TLS either
+		}
+	}
+	only = only443(slices.Concat(tried...))
+	return rtts, only, only443TLS(only, plain)
 }
 
 // probeRelay makes an echo over a connection that stands. It connects to the
@@ -289,6 +298,80 @@ func only443(tried []tcpResult) reachability.Fact {
 	case other:
 		return reachability.No
 	case https && otherFailed:
+		return reachability.Yes
+	}
+	return reachability.NotTold
+}
+
+// minSilence is how long nothing must come back before that means something.
+const minSilence = time.Second
+
+// hello is how a libp2p connection over TCP begins (multistream-select).
+const hello = "\x13/multistream/1.0.0\n"
+
+// probePlain finds out whether port 443 lets out what is not TLS: yes if all
+// that stands to a peer is plain TCP there, or if something comes back that is
+// sent in plain to where WebSocket over TLS answers; no if nothing does.
+func (n *Node) probePlain(ctx context.Context, id peer.ID) reachability.Fact {
+	target := ""
+	for _, c := range n.host.Network().ConnsToPeer(id) {
+		port, ok := directTCPPort(c)
+		if !ok || port != 443 {
+			return reachability.NotTold // more than that gets out
+		}
+		if a := c.RemoteMultiaddr(); !isSecureWS(a) {
+			return reachability.Yes
+		} else if t, ok := tcpTarget(a); ok {
+			target = t
+		}
+	}
+	if target == "" || len(n.cfg.Transports) > 0 {
+		return reachability.NotTold
+	}
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	return plainPasses(ctx, target)
+}
+
+// plainPasses says hello to a server.
+func plainPasses(ctx context.Context, target string) reachability.Fact {
+	c, err := new(net.Dialer).DialContext(ctx, "tcp", target)
+	if err != nil {
+		return reachability.NotTold
+	}
+	defer c.Close()
+	if end, ok := ctx.Deadline(); ok {
+		c.SetDeadline(end)
+	}
+	return answers(c)
+}
+
+// answers says hello over a connection with a deadline. Any byte that comes back
+// shows that ours got there. The end of the connection does not: a firewall can
+// forge it, and a server that does not want plain bytes hangs up.
+func answers(c net.Conn) reachability.Fact {
+	if _, err := c.Write([]byte(hello)); err != nil {
+		return reachability.NotTold
+	}
+	said := time.Now()
+	_, err := c.Read(make([]byte, 1))
+	switch {
+	case err == nil:
+		return reachability.Yes
+	case errors.Is(err, os.ErrDeadlineExceeded) && time.Since(said) >= minSilence:
+		return reachability.No
+	}
+	return reachability.NotTold
+}
+
+// only443TLS: on port 443, which alone gets out, TLS does and plain TCP does not.
+func only443TLS(only443 reachability.Fact, plain []reachability.Fact) reachability.Fact {
+	switch {
+	case only443 != reachability.Yes:
+		return only443
+	case slices.Contains(plain, reachability.Yes):
+		return reachability.No
+	case slices.Contains(plain, reachability.No):
 		return reachability.Yes
 	}
 	return reachability.NotTold

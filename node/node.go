@@ -23,6 +23,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	dht "github.com/libp2p/go-libp2p-kad-dht"
@@ -75,6 +76,7 @@ type Node struct {
 	usage        *usage.Store // nil if relay.Off
 	recent       recent
 	portal       portal
+	only443      atomic.Bool // what the last netcheck on this network found
 	stopNotices  func()
 	stopRecent   func()
 	settled      chan struct{} // see Settled

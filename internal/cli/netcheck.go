@@ -115,8 +115,15 @@ func NetworkLines(r node.Netcheck) []Line {
 		Line{"hairpin", said(nat.Hairpin, "yes", "no")},
 		Line{"IPv6", said(r.IPv6, "yes", "no public address")},
 		Line{"captive portal", said(r.CaptivePortal, "yes: open a web page and sign in", "no")},
-		Line{"TCP 443 only", said(r.Only443, "yes", "no, other ports get out too")},
+		Line{"TCP 443 only", said(r.Only443, only443Text(r), "no, other ports get out too")},
 	)
+}
+
+func only443Text(r node.Netcheck) string {
+	return "yes" + map[reachability.Fact]string{
+		reachability.Yes: ", and TLS alone: what else is sent there gets no answer",
+		reachability.No:  ", also without TLS",
+	}[r.Only443TLS]
 }
 
 // untried reports whether no stranger has tried to get in over a transport,

@@ -26,7 +26,11 @@ func pathText(p node.DirectPath, now time.Time) string {
 		}
 		return fmt.Sprintf("%s for %s, upgraded from a relayed path", p.Path, seconds(now.Sub(p.DirectSince)))
 	}
-	return fmt.Sprintf("%s for %s: %s", p.Path, seconds(now.Sub(p.Since)), WhyRelayed(p, now))
+	via := p.Path.String()
+	if p.Path.Transport == "wss" {
+		via += " over TLS" // which is what some networks want
+	}
+	return fmt.Sprintf("%s for %s: %s", via, seconds(now.Sub(p.Since)), WhyRelayed(p, now))
 }
 
 // WhyRelayed says why the path to a peer is not direct, and what is done about

@@ -197,6 +197,7 @@ func TestRestrict(t *testing.T) {
 		{0, true, true, true},
 		{UDPBlocked, false, true, true},
 		{TCP443Only, false, false, true},
+		{TLS443Only, false, false, true},
 	} {
 		t.Run(tc.restriction.String(), func(t *testing.T) {
 			t.Parallel()

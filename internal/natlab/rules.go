@@ -145,6 +145,9 @@ const (
 	UDPBlocked Restriction = iota + 1
 	// TCP443Only: nothing but TCP to port 443. Hotels, and stricter companies.
 	TCP443Only
+	// TLS443Only: and there no connection whose first bytes are not those of a
+	// TLS handshake. Firewalls that look into what they let out.
+	TLS443Only
 )
 
 func (r Restriction) String() string {
@@ -153,6 +156,8 @@ func (r Restriction) String() string {
 		return "UDPBlocked"
 	case TCP443Only:
 		return "TCP443Only"
+	case TLS443Only:
+		return "TLS443Only"
 	}
 	return fmt.Sprintf("Restriction(%d)", int(r))
 }
@@ -168,12 +173,20 @@ func (b *Box) Restrict(r Restriction) {
 		script = `
 			insert rule ip natlab forward iifname "lan" oifname "wan" meta l4proto udp drop
 			insert rule ip natlab forward iifname "wan" oifname "lan" meta l4proto udp drop`
-	case TCP443Only:
+	case TCP443Only, TLS443Only:
 		script = `
 			insert rule ip natlab forward iifname "lan" oifname "wan" meta l4proto != tcp drop
 			insert rule ip natlab forward iifname "lan" oifname "wan" tcp dport != 443 drop
 			insert rule ip natlab forward iifname "wan" oifname "lan" meta l4proto != tcp drop
 			insert rule ip natlab forward iifname "wan" oifname "lan" tcp sport != 443 drop`
+		if r == TLS443Only {
+			// A packet without payload matches neither: there is nothing to load.
+			// Inserted last, so looked at first, is what tells a TLS handshake
+			// (record type 22, version 3.x, RFC 8446 section 5.1).
+			script += `
+			insert rule ip natlab forward iifname "lan" oifname "wan" tcp dport 443 ct mark 0 @ih,0,8 != 0x16 drop
+			insert rule ip natlab forward iifname "lan" oifname "wan" tcp dport 443 ct mark 0 @ih,0,16 0x1603 ct mark set 1`
+		}
 	default:
 		b.lab.tb.Fatalf("natlab: no such restriction: %s", r)
 	}
