@@ -3,6 +3,7 @@ package node
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	ma "github.com/multiformats/go-multiaddr"
@@ -74,7 +75,7 @@ const httpsPort = "443"
 // nothing.
 type naming struct {
 	name    string
-	ports   map[string]bool // of WebSocket over TLS; true where plain TCP is not told to others
+	ports   map[string]bool // of WebSocket over TLS, 0 for any; true where plain TCP is not told to others
 	private bool            // the name may stand for private addresses
 }
 
@@ -98,12 +99,15 @@ func (s naming) apply(addrs []ma.Multiaddr) []ma.Multiaddr {
 	if len(s.ports) == 0 {
 		return addrs
 	}
+	alone := s.alone(addrs)
+	ours := func(a ma.Multiaddr) bool {
+		return isIP(a) && (isSecureWS(a) || len(a) == 2 && a[1].Protocol().Code == ma.P_TCP && alone[a[1].Value()])
+	}
 	// The name does not stand for loopback where others see more of us.
-	beyond := slices.ContainsFunc(addrs, func(a ma.Multiaddr) bool { return s.isTLSPort(a) && !manet.IsIPLoopback(a) })
+	beyond := slices.ContainsFunc(addrs, func(a ma.Multiaddr) bool { return ours(a) && !manet.IsIPLoopback(a) })
 	var out []ma.Multiaddr
 	for _, a := range addrs {
-		secure := isSecureWS(a)
-		if !secure && !(len(a) == 2 && s.isTLSPort(a) && s.ports[a[1].Value()]) || !isIP(a) {
+		if !ours(a) {
 			out = append(out, a)
 			continue
 		}
@@ -122,13 +126,19 @@ func (s naming) apply(addrs []ma.Multiaddr) []ma.Multiaddr {
 	return out
 }
 
-// isTLSPort: WebSocket over TLS is at this address's port.
-func (s naming) isTLSPort(a ma.Multiaddr) bool {
-	if len(a) < 2 || a[1].Protocol().Code != ma.P_TCP {
-		return false
+// alone are the ports at which others are told of nothing but WebSocket over TLS,
+// also those that the kernel chose.
+func (s naming) alone(addrs []ma.Multiaddr) map[string]bool {
+	ports := maps.Clone(s.ports)
+	for _, a := range addrs {
+		if !isIP(a) || !isSecureWS(a) {
+			continue
+		}
+		if _, known := ports[a[1].Value()]; !known {
+			ports[a[1].Value()] = s.ports["0"]
+		}
 	}
-	_, ok := s.ports[a[1].Value()]
-	return ok
+	return ports
 }
 
 func isIP(a ma.Multiaddr) bool {

@@ -55,6 +55,11 @@ func TestNaming(t *testing.T) {
 			name: "another port, and it was not", listen: []string{"/ip4/0.0.0.0/tcp/4001/tls/ws"},
 			addrs: []string{pub + other, pub + other + "/tls/ws"}, shown: []string{"/dns4/relay.example.org/tcp/4001/tls/ws"},
 		},
+		{
+			name: "a port that the kernel chose", listen: []string{"/ip4/0.0.0.0/tcp/0/tls/ws"}, private: true,
+			addrs: []string{lan + "/tcp/7777/tls/ws", lan + "/tcp/7777", loop + "/tcp/7777/tls/ws", lan + other},
+			shown: []string{"/dns4/relay.example.org/tcp/7777/tls/ws", lan + other},
+		},
 		{name: "others' names and circuits stay", listen: all, addrs: []string{"/dns4/x.example/tcp/443/tls/ws", circuit}, shown: []string{"/dns4/x.example/tcp/443/tls/ws", circuit}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

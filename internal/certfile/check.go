@@ -46,11 +46,11 @@ func readFile(path string) ([]byte, error) {
 	info, err := os.Stat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, fault(Missing, fmt.Sprintf("there is no file %s", path))
+		return nil, fault(Missing, "there is no file "+path)
 	case err != nil:
 		return nil, fault(Unreadable, fmt.Sprintf("%s cannot be read: %v", path, plain(err)))
 	case !info.Mode().IsRegular():
-		return nil, fault(Unreadable, fmt.Sprintf("%s is no regular file", path))
+		return nil, fault(Unreadable, path+" is no regular file")
 	}
 	in, err := os.Open(path)
 	if err != nil {
