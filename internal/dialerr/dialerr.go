@@ -5,6 +5,7 @@ package dialerr
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"io"
 	"net"
@@ -54,9 +55,18 @@ func text(err error) string {
 	mismatch, isMismatch := errors.AsType[sec.ErrPeerIDMismatch](err)
 	_, unsupported := errors.AsType[multistream.ErrNotSupported[protocol.ID]](err)
 	netErr, isNet := errors.AsType[net.Error](err)
+	_, stranger := errors.AsType[x509.UnknownAuthorityError](err)
+	_, misnamed := errors.AsType[x509.HostnameError](err)
+	invalid, isInvalid := errors.AsType[x509.CertificateInvalidError](err)
 	switch {
 	case isMismatch && mismatch.Actual != "":
 		return "another peer answers there"
+	case stranger:
+		return "this machine does not trust who issued its certificate"
+	case misnamed:
+		return "its certificate is for another name"
+	case isInvalid && invalid.Reason == x509.Expired:
+		return "its certificate has expired, or this machine's clock is wrong"
 	case unsupported:
 		return "it does not offer that protocol"
 	case is(syscall.ECONNREFUSED):

@@ -2,6 +2,8 @@ package dialerr
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -46,6 +48,9 @@ func TestShort(t *testing.T) {
 		{dial(errors.New("rate limit exceeded")), "too many dials at once here"},
 		{dial(), "all dials failed"},
 		{fmt.Errorf("failed to dial: %w", &swarm.DialError{Cause: swarm.ErrNoGoodAddresses}), "none of its addresses can be resolved or dialled from here"},
+		{dial(&tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{}}, kernel(syscall.ECONNREFUSED)), "this machine does not trust who issued its certificate"},
+		{dial(&tls.CertificateVerificationError{Err: x509.HostnameError{Certificate: new(x509.Certificate), Host: "x"}}), "its certificate is for another name"},
+		{dial(x509.CertificateInvalidError{Reason: x509.Expired}), "its certificate has expired, or this machine's clock is wrong"},
 		{sec.ErrPeerIDMismatch{Expected: "a", Actual: "b"}, "another peer answers there"},
 		{multistream.ErrNotSupported[protocol.ID]{}, "it does not offer that protocol"},
 		{&network.StreamError{}, "the connection broke"},
