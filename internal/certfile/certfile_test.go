@@ -121,13 +121,11 @@ func TestRenewal(t *testing.T) {
 	ca := certtest.NewCA(t)
 	virtual.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
-		var told []string
+		said := make(chan string, 10)
 		cfg := Config{
 			Cert: filepath.Join(dir, "CERT"), Key: filepath.Join(dir, "KEY"), Every: 10 * time.Minute,
-			Changed: func(expires time.Time) { told = append(told, "until "+day(expires)) },
-			Failed: func(err error) {
-				told = append(told, strings.ReplaceAll(err.Error(), dir+string(filepath.Separator), ""))
-			},
+			Changed: func(expires time.Time) { said <- "until " + day(expires) },
+			Failed:  func(err error) { said <- strings.ReplaceAll(err.Error(), dir+string(filepath.Separator), "") },
 		}
 		issue := func(days int, opts ...certtest.Option) (cert, key []byte) {
 			return ca.Issue(t, append(opts, certtest.From(time.Now(), time.Duration(days)*24*time.Hour))...)
@@ -146,9 +144,12 @@ func TestRenewal(t *testing.T) {
 		// What is told within an hour.
 		expect := func(step string, want ...string) {
 			t.Helper()
-			told = nil
 			time.Sleep(time.Hour)
 			synctest.Wait()
+			var told []string
+			for len(said) > 0 {
+				told = append(told, <-said)
+			}
 			if len(told) != len(want) {
 				t.Errorf("%s: got %q, want %q", step, told, want)
 				return
