@@ -127,10 +127,17 @@ func (n *Node) paths() []DirectPath {
 	}
 	var out []DirectPath
 	for _, s := range n.upgrader.Status() {
-		if !s.Direct && s.Why != "" && n.only443.Load() {
-			s.Why = "only TCP port 443 gets out of here, and peers listen on other ports"
-		}
+		s.Why = whyRelayed(s, n.only443.Load())
 		out = append(out, DirectPath{PeerStatus: s, Path: pathTo(n.host.Network(), s.Peer)})
 	}
 	return out
+}
+
+// whyRelayed is why there is no direct path. Where a netcheck found that only TCP
+// port 443 gets out, that explains it better than what the attempt saw.
+func whyRelayed(s direct.PeerStatus, only443 bool) string {
+	if only443 && !s.Direct && s.Why != "" {
+		return "only TCP port 443 gets out of here, and peers listen on other ports"
+	}
+	return s.Why
 }

@@ -7,6 +7,10 @@ import (
 	"testing"
 
 	ma "github.com/multiformats/go-multiaddr"
+
+	"github.com/causeway-p2p/causeway/direct"
+	"github.com/causeway-p2p/causeway/netwatch"
+	"github.com/causeway-p2p/causeway/testnet"
 )
 
 func addrsOf(list ...string) (out []ma.Multiaddr) {
@@ -99,4 +103,36 @@ func TestTLSConfig(t *testing.T) {
 			t.Errorf("%s: got %v, want %q", c.name, err, c.want)
 		}
 	}
+}
+
+func TestWhyRelayed(t *testing.T) {
+	const strict = "only TCP port 443 gets out of here, and peers listen on other ports"
+	for _, c := range []struct {
+		name    string
+		s       direct.PeerStatus
+		only443 bool
+		want    string
+	}{
+		{"not strict", direct.PeerStatus{Why: "nothing came back in time"}, false, "nothing came back in time"},
+		{"strict", direct.PeerStatus{Why: "nothing came back in time"}, true, strict},
+		{"strict, and not tried yet", direct.PeerStatus{}, true, ""},
+		{"strict, and direct all the same", direct.PeerStatus{Direct: true, Why: "x"}, true, "x"},
+	} {
+		if got := whyRelayed(c.s, c.only443); got != c.want {
+			t.Errorf("%s: got %q, want %q", c.name, got, c.want)
+		}
+	}
+}
+
+// TestStrictNetworkLeft: what was found of a network is not said of the next one.
+func TestStrictNetworkLeft(t *testing.T) {
+	simulate(t, func(t *testing.T, w *world) {
+		w.bootstrap()
+		a := w.behind("A", testnet.PortRestricted(), Config{})
+		a.only443.Store(true)
+		a.networkChanged(netwatch.Change{Link: true})
+		if a.only443.Load() {
+			t.Error("the network is another, and still only TCP port 443 is said to get out")
+		}
+	})
 }

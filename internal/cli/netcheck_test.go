@@ -85,6 +85,21 @@ direct paths to peers that are
 	}
 }
 
+func TestOnly443Text(t *testing.T) {
+	for tls, want := range map[reachability.Fact]string{
+		reachability.Yes:     "yes, and TLS alone: what else is sent there gets no answer",
+		reachability.No:      "yes, also without TLS",
+		reachability.NotTold: "yes",
+		"":                   "yes", // of an older node
+	} {
+		r := aNetcheck()
+		r.Only443, r.Only443TLS = reachability.Yes, tls
+		if lines := NetworkLines(r); lines[len(lines)-1] != (Line{"TCP 443 only", want}) {
+			t.Errorf("with TLS only %q: got %v, want %q", tls, lines[len(lines)-1], want)
+		}
+	}
+}
+
 func TestNetcheckChanges(t *testing.T) {
 	old, now := aNetcheck(), aNetcheck()
 	now.Relays[0].RTT, now.Took = time.Second, time.Second

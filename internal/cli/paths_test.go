@@ -33,6 +33,10 @@ func TestPathText(t *testing.T) {
 			"via relay 12D3…t9HyQ6X for 1m30s: a direct path is being tried",
 		},
 		{
+			node.DirectPath{Path: node.Path{Relay: relay, Transport: "wss"}, PeerStatus: direct.PeerStatus{Since: since, Attempts: 1}},
+			"via relay 12D3…t9HyQ6X over TLS for 1m30s: a direct path is being tried",
+		},
+		{
 			node.DirectPath{Path: via, PeerStatus: direct.PeerStatus{
 				Since: since, Attempts: 3, Outcome: direct.TimedOut, Why: "nothing came back in time", Again: now.Add(4 * time.Minute),
 			}},

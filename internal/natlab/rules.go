@@ -190,5 +190,11 @@ func (b *Box) Restrict(r Restriction) {
 	default:
 		b.lab.tb.Fatalf("natlab: no such restriction: %s", r)
 	}
+	if r == TLS443Only {
+		// Payload is matched by nft 1.0.1 and Linux 5.16 at the earliest.
+		if err := nft(b.netns, script, "-c"); err != nil {
+			unmet(b.lab.tb, "nftables that looks into packets (nft 1.0.1, Linux 5.16): "+firstLine(err))
+		}
+	}
 	b.lab.must(nft(b.netns, script))
 }
