@@ -9,6 +9,8 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
+
+	"github.com/causeway-p2p/causeway/internal/maddr"
 )
 
 const (
@@ -99,7 +101,7 @@ func (a *AutoRelay) usable(addrs []ma.Multiaddr) []ma.Multiaddr {
 		if len(out) >= maxRelayAddrs {
 			break
 		}
-		if len(m) > 0 && !isCircuit(m) && (a.cfg.PrivateNetwork || a.cfg.AllowPrivate || isPublic(m)) {
+		if len(m) > 0 && !maddr.IsCircuit(m) && (a.cfg.PrivateNetwork || a.cfg.AllowPrivate || isPublic(m)) {
 			out = append(out, m)
 		}
 	}
@@ -149,7 +151,7 @@ func (p addrPolicy) circuitAddrs(id peer.ID, told, vouched, live []ma.Multiaddr)
 // bare strips the relay's own ID from an address. It refuses circuit addresses
 // and those that name somebody else.
 func bare(m ma.Multiaddr, id peer.ID) (ma.Multiaddr, bool) {
-	if len(m) == 0 || len(m.Bytes()) > maxAddrLen || isCircuit(m) {
+	if len(m) == 0 || len(m.Bytes()) > maxAddrLen || maddr.IsCircuit(m) {
 		return nil, false
 	}
 	transport, named := peer.SplitAddr(m)
@@ -196,8 +198,3 @@ func hasName(m ma.Multiaddr) bool {
 func isRoutable(m ma.Multiaddr) bool { return !manet.IsIPUnspecified(m) }
 
 func isPublic(m ma.Multiaddr) bool { return manet.IsPublicAddr(m) }
-
-func isCircuit(m ma.Multiaddr) bool {
-	_, err := m.ValueForProtocol(ma.P_CIRCUIT)
-	return err == nil
-}

@@ -9,6 +9,8 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/proto"
 	ma "github.com/multiformats/go-multiaddr"
+
+	"github.com/causeway-p2p/causeway/internal/maddr"
 )
 
 // handleEvent follows what the swarm and identify say about our relays.
@@ -74,6 +76,6 @@ func told(ev event.EvtPeerIdentificationCompleted) []ma.Multiaddr {
 // ownAddrsChanged tells a change of our network from one of our circuit
 // addresses.
 func ownAddrsChanged(ev event.EvtLocalAddressesUpdated) bool {
-	direct := func(u event.UpdatedAddress) bool { return u.Action != event.Maintained && !isCircuit(u.Address) }
+	direct := func(u event.UpdatedAddress) bool { return u.Action != event.Maintained && !maddr.IsCircuit(u.Address) }
 	return slices.ContainsFunc(ev.Current, direct) || slices.ContainsFunc(ev.Removed, direct)
 }

@@ -39,6 +39,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/causeway-p2p/causeway/internal/logging"
+	"github.com/causeway-p2p/causeway/internal/maddr"
 )
 
 var log = logging.For("direct")
@@ -315,12 +316,7 @@ func (u *Upgrader) arrived(p peer.ID) {
 }
 
 // Relayed reports whether a connection goes over a relay.
-func Relayed(c network.Conn) bool { return isCircuit(c.RemoteMultiaddr()) }
-
-func isCircuit(a ma.Multiaddr) bool {
-	_, err := a.ValueForProtocol(ma.P_CIRCUIT)
-	return err == nil
-}
+func Relayed(c network.Conn) bool { return maddr.IsCircuit(c.RemoteMultiaddr()) }
 
 // directConn is some direct connection to p, or nil.
 func directConn(nw network.Network, p peer.ID) network.Conn {

@@ -13,6 +13,7 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
 
+	"github.com/causeway-p2p/causeway/internal/maddr"
 	"github.com/causeway-p2p/causeway/netwatch"
 	"github.com/causeway-p2p/causeway/reachability"
 )
@@ -124,7 +125,7 @@ func shown(direct, announce, circuits []ma.Multiaddr, v reachability.Verdict) []
 	for _, m := range direct {
 		// go-libp2p's manager may have put circuit addresses in already, and
 		// knows nothing of what was announced.
-		if isCircuit(m) || (len(announce) == 0 && unreachable[m.String()]) {
+		if maddr.IsCircuit(m) || (len(announce) == 0 && unreachable[m.String()]) {
 			continue
 		}
 		// Behind a NAT an observed address is good for hole punching only,

@@ -24,6 +24,7 @@ import (
 
 	"github.com/causeway-p2p/causeway/direct"
 	"github.com/causeway-p2p/causeway/internal/dialerr"
+	"github.com/causeway-p2p/causeway/internal/maddr"
 )
 
 // circuits is the host's circuit v2 transport, in place of go-libp2p's, which
@@ -196,7 +197,7 @@ func (c *circuits) get(ctx context.Context, relay peer.AddrInfo, p peer.ID) erro
 		return nil // somebody else's
 	}
 	c.foreign.opened(relay.ID)
-	if book.LatencyEWMA(relay.ID) == 0 && transportOf(conn.RemoteMultiaddr()) == "quic" {
+	if book.LatencyEWMA(relay.ID) == 0 && maddr.Transport(conn.RemoteMultiaddr()) == "quic" {
 		book.RecordLatency(relay.ID, time.Since(begun)) // its handshake is one round trip
 	}
 	return nil

@@ -18,6 +18,8 @@ import (
 
 	"github.com/causeway-p2p/causeway/direct"
 	"github.com/causeway-p2p/causeway/relay"
+
+	"github.com/causeway-p2p/causeway/internal/maddr"
 )
 
 // PublicNetwork is the name of the public Amino DHT.
@@ -196,7 +198,7 @@ func (c Config) validate() error {
 		errs = append(errs, err)
 	}
 	for _, a := range c.Announce {
-		if _, err := a.ValueForProtocol(ma.P_CIRCUIT); err == nil {
+		if maddr.IsCircuit(a) {
 			errs = append(errs, fmt.Errorf("announced address %s: circuit addresses are announced by themselves", a))
 		}
 	}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/causeway-p2p/causeway/direct"
 	"github.com/causeway-p2p/causeway/direct/pb"
+	"github.com/causeway-p2p/causeway/internal/maddr"
 	"github.com/causeway-p2p/causeway/reachability"
 	"github.com/causeway-p2p/causeway/testnet"
 )
@@ -189,7 +190,7 @@ func TestHangUp(t *testing.T) {
 		await(t, b, "a circuit address", func(e AddrsChanged) bool { return e.Circuits > 0 })
 		s := w.stock(w.net.NAT("nat s", testnet.PortRestricted()).Host("stock"), relay)
 		s.Network().Notify(&network.NotifyBundle{ConnectedF: func(_ network.Network, c network.Conn) {
-			if c.RemotePeer() == b.ID() && !isCircuit(c.RemoteMultiaddr()) {
+			if c.RemotePeer() == b.ID() && !maddr.IsCircuit(c.RemoteMultiaddr()) {
 				go c.Close()
 			}
 		}})

@@ -10,6 +10,7 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
 
+	"github.com/causeway-p2p/causeway/internal/maddr"
 	"github.com/causeway-p2p/causeway/reachability"
 )
 
@@ -55,7 +56,7 @@ func (n *Node) external(nat reachability.NAT) ma.Multiaddr {
 		return nil
 	}
 	for _, a := range n.reachability.Observed() {
-		if _, err := a.ValueForProtocol(ma.P_IP4); err == nil && transportOf(a) == "quic" {
+		if _, err := a.ValueForProtocol(ma.P_IP4); err == nil && maddr.Transport(a) == "quic" {
 			return a
 		}
 	}

@@ -277,11 +277,6 @@ func bootstrapPeers(cfg Config) []peer.AddrInfo {
 	return dht.GetDefaultBootstrapPeerAddrInfos()
 }
 
-func isCircuit(a ma.Multiaddr) bool {
-	_, err := a.ValueForProtocol(ma.P_CIRCUIT)
-	return err == nil
-}
-
 // allowLimited lets a stream or a dial use relayed connections with limits.
 func allowLimited(ctx context.Context) context.Context {
 	return network.WithAllowLimitedConn(ctx, "causeway")

@@ -10,6 +10,7 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
 
+	"github.com/causeway-p2p/causeway/internal/maddr"
 	"github.com/causeway-p2p/causeway/portmap"
 	"github.com/causeway-p2p/causeway/reachability"
 )
@@ -148,7 +149,7 @@ func (n *Node) online(probed []RelayRTT) reachability.Fact {
 func (n *Node) udpWorks() reachability.Fact {
 	for _, c := range n.host.Network().Conns() {
 		a := c.RemoteMultiaddr()
-		if _, err := a.ValueForProtocol(ma.P_UDP); err == nil && n.outside(a) && !isCircuit(a) && c.Stat().Direction == network.DirOutbound {
+		if _, err := a.ValueForProtocol(ma.P_UDP); err == nil && n.outside(a) && !maddr.IsCircuit(a) && c.Stat().Direction == network.DirOutbound {
 			return reachability.Yes
 		}
 	}

@@ -19,6 +19,7 @@ import (
 	manet "github.com/multiformats/go-multiaddr/net"
 
 	"github.com/causeway-p2p/causeway/autorelay"
+	"github.com/causeway-p2p/causeway/internal/maddr"
 	"github.com/causeway-p2p/causeway/reachability"
 )
 
@@ -208,7 +209,7 @@ func (n *Node) probeRelay(ctx context.Context, id peer.ID, out *RelayRTT, tried 
 
 // directTCPPort is the port at the other end of a TCP connection.
 func directTCPPort(c network.Conn) (int, bool) {
-	if isCircuit(c.RemoteMultiaddr()) || c.Stat().Direction != network.DirOutbound {
+	if maddr.IsCircuit(c.RemoteMultiaddr()) || c.Stat().Direction != network.DirOutbound {
 		return 0, false
 	}
 	s, err := c.RemoteMultiaddr().ValueForProtocol(ma.P_TCP)
@@ -245,7 +246,7 @@ func (n *Node) tcpAddrs(id peer.ID) (list []string) {
 
 // tcpTarget is an address as net.Dial takes it; no for all but TCP.
 func tcpTarget(a ma.Multiaddr) (string, bool) {
-	if isCircuit(a) || len(a) < 2 || a[1].Protocol().Code != ma.P_TCP {
+	if maddr.IsCircuit(a) || len(a) < 2 || a[1].Protocol().Code != ma.P_TCP {
 		return "", false
 	}
 	switch a[0].Protocol().Code {

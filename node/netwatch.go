@@ -10,6 +10,7 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
 
+	"github.com/causeway-p2p/causeway/internal/maddr"
 	"github.com/causeway-p2p/causeway/netwatch"
 )
 
@@ -46,7 +47,7 @@ func (n *Node) closeFrom(gone []netip.Addr) (closed int) {
 		return 0
 	}
 	for _, c := range n.host.Network().Conns() {
-		if !isCircuit(c.LocalMultiaddr()) && slices.Contains(gone, ipOf(c.LocalMultiaddr())) {
+		if !maddr.IsCircuit(c.LocalMultiaddr()) && slices.Contains(gone, maddr.IP(c.LocalMultiaddr())) {
 			closed++
 			n.parts.Go(func() { closeNow(c) })
 		}
@@ -59,16 +60,6 @@ func closeNow(c network.Conn) {
 	if err := c.Close(); err != nil {
 		log.Debug("connection from an old address not closed well", "peer", c.RemotePeer(), "err", err)
 	}
-}
-
-// ipOf is the IP address at the beginning of a, or the zero Addr.
-func ipOf(a ma.Multiaddr) netip.Addr {
-	ip, err := manet.ToIP(a)
-	if err != nil {
-		return netip.Addr{}
-	}
-	addr, _ := netip.AddrFromSlice(ip)
-	return addr.Unmap()
 }
 
 // staleAddrs is for how long go-libp2p's address manager (v0.51,
@@ -111,7 +102,7 @@ func (m *moves) apply(direct, listen []ma.Multiaddr, now time.Time) []ma.Multiad
 		return direct
 	}
 	out := slices.DeleteFunc(slices.Clone(direct), func(a ma.Multiaddr) bool {
-		v, known := m.list[ipOf(a)]
+		v, known := m.list[maddr.IP(a)]
 		return known && !v.came
 	})
 	var interfaces []ma.Multiaddr
@@ -122,7 +113,7 @@ func (m *moves) apply(direct, listen []ma.Multiaddr, now time.Time) []ma.Multiad
 	}
 	slices.SortFunc(interfaces, ma.Multiaddr.Compare)
 	for _, l := range listen {
-		if isCircuit(l) || !manet.IsIPUnspecified(l) {
+		if maddr.IsCircuit(l) || !manet.IsIPUnspecified(l) {
 			continue
 		}
 		if resolved, err := manet.ResolveUnspecifiedAddress(l, interfaces); err == nil {

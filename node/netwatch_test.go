@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/causeway-p2p/causeway/internal/maddr"
 	"github.com/causeway-p2p/causeway/netwatch"
 	"github.com/causeway-p2p/causeway/testnet"
 )
@@ -67,7 +68,7 @@ func TestDeadConnections(t *testing.T) {
 		if conns[0].IsClosed() {
 			t.Error("a connection from another address was closed")
 		}
-		gone := ipOf(conns[0].LocalMultiaddr())
+		gone := maddr.IP(conns[0].LocalMultiaddr())
 		if gone.IsUnspecified() {
 			t.Fatalf("local address %s", conns[0].LocalMultiaddr())
 		}

@@ -36,6 +36,7 @@ import (
 	"github.com/causeway-p2p/causeway/direct"
 	"github.com/causeway-p2p/causeway/discovery"
 	"github.com/causeway-p2p/causeway/internal/logging"
+	"github.com/causeway-p2p/causeway/internal/maddr"
 	"github.com/causeway-p2p/causeway/notice"
 	"github.com/causeway-p2p/causeway/portmap"
 	"github.com/causeway-p2p/causeway/reachability"
@@ -477,7 +478,7 @@ func (n *Node) addrsChanged(addrs []ma.Multiaddr) {
 	e := AddrsChanged{At: now(), Addrs: make([]string, len(addrs))}
 	for i, a := range addrs {
 		e.Addrs[i] = a.String()
-		if isCircuit(a) {
+		if maddr.IsCircuit(a) {
 			e.Circuits++
 		}
 	}

@@ -1,11 +1,14 @@
 package node
 
 import (
+	"cmp"
 	"fmt"
 
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
+
+	"github.com/causeway-p2p/causeway/internal/maddr"
 )
 
 // Path is how packets get to a peer. The zero value is "no path".
@@ -48,7 +51,7 @@ func ShortID(id peer.ID) string {
 func PathOf(c network.Conn) Path {
 	a := c.RemoteMultiaddr()
 	p := Path{Addr: a.String(), Transport: transportOf(a)}
-	if _, err := a.ValueForProtocol(ma.P_CIRCUIT); err == nil {
+	if maddr.IsCircuit(a) {
 		if s, err := a.ValueForProtocol(ma.P_P2P); err == nil {
 			p.Relay, _ = peer.Decode(s) // a multiaddr's P2P part is always valid
 		}
@@ -56,32 +59,12 @@ func PathOf(c network.Conn) Path {
 	return p
 }
 
+// transportOf is what the first hop to an address runs over.
 func transportOf(a ma.Multiaddr) string {
-	t, tls := "unknown", false
-	for _, c := range a {
-		switch c.Protocol().Code {
-		case ma.P_TCP:
-			t = "tcp"
-		case ma.P_TLS:
-			tls = true
-		case ma.P_QUIC_V1:
-			t = "quic"
-		case ma.P_WS:
-			t = "ws"
-			if tls {
-				t = "wss"
-			}
-		case ma.P_WSS:
-			t = "wss"
-		case ma.P_WEBTRANSPORT:
-			t = "webtransport"
-		case ma.P_WEBRTC_DIRECT, ma.P_WEBRTC:
-			t = "webrtc"
-		case ma.P_CIRCUIT:
-			return t
-		}
+	if maddr.IsSecureWS(a) {
+		return "wss"
 	}
-	return t
+	return cmp.Or(maddr.Transport(a), "unknown")
 }
 
 // pathTo is the path that a new stream to p would take: a direct one if there

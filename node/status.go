@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/causeway-p2p/causeway/autorelay"
+	"github.com/causeway-p2p/causeway/internal/maddr"
 	"github.com/causeway-p2p/causeway/portmap"
 	"github.com/causeway-p2p/causeway/reachability"
 	"github.com/causeway-p2p/causeway/relay"
@@ -57,7 +58,7 @@ func (n *Node) Status() Status {
 	}
 	s.Started = n.startedAt
 	for _, a := range n.host.Network().ListenAddresses() {
-		if !isCircuit(a) {
+		if !maddr.IsCircuit(a) {
 			s.Listen = append(s.Listen, a.String())
 		}
 	}

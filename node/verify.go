@@ -22,6 +22,8 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
 	"google.golang.org/protobuf/encoding/protodelim"
+
+	"github.com/causeway-p2p/causeway/internal/maddr"
 )
 
 const (
@@ -82,7 +84,7 @@ func newVerifier(h host.Host, d *dht.IpfsDHT, agent string) (*verifier, error) {
 
 // changed takes the addresses that we advertise.
 func (v *verifier) changed(addrs []ma.Multiaddr) {
-	circuits := ma.FilterAddrs(addrs, isCircuit)
+	circuits := ma.FilterAddrs(addrs, maddr.IsCircuit)
 	v.mu.Lock()
 	same := sameAddrs(circuits, v.told)
 	v.told = circuits
@@ -207,7 +209,7 @@ func (v *verifier) upToDate(known []ma.Multiaddr, conn network.Conn) bool {
 	v.mu.Lock()
 	want := slices.Clone(v.told)
 	v.mu.Unlock()
-	known = ma.FilterAddrs(slices.Clone(known), isCircuit)
+	known = ma.FilterAddrs(slices.Clone(known), maddr.IsCircuit)
 	if manet.IsPublicAddr(conn.RemoteMultiaddr()) {
 		want, known = publicAddrs(want), publicAddrs(known)
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/protocol/identify"
 	ma "github.com/multiformats/go-multiaddr"
 
+	"github.com/causeway-p2p/causeway/internal/maddr"
 	"github.com/causeway-p2p/causeway/relay"
 	"github.com/causeway-p2p/causeway/testnet"
 )
@@ -38,8 +39,8 @@ func TestPushesAreVerified(t *testing.T) {
 		}
 		stale := func() (count int) {
 			for _, n := range nodes {
-				want := ma.FilterAddrs(n.Host().Addrs(), isCircuit)
-				if got := ma.FilterAddrs(server.Host().Peerstore().Addrs(n.ID()), isCircuit); !sameAddrs(got, want) {
+				want := ma.FilterAddrs(n.Host().Addrs(), maddr.IsCircuit)
+				if got := ma.FilterAddrs(server.Host().Peerstore().Addrs(n.ID()), maddr.IsCircuit); !sameAddrs(got, want) {
 					count++
 				}
 			}

@@ -9,6 +9,8 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
+
+	"github.com/causeway-p2p/causeway/internal/maddr"
 )
 
 // A peer that dials us after a hole punch over TCP must know where our TCP
@@ -78,7 +80,7 @@ func (n *Node) findWitness(ctx context.Context, transport string) (peer.ID, bool
 	tried := 0
 	for _, p := range n.witnesses() {
 		for _, a := range n.host.Peerstore().Addrs(p) {
-			if isCircuit(a) || !manet.IsPublicAddr(a) || transportOf(a) != transport {
+			if maddr.IsCircuit(a) || !manet.IsPublicAddr(a) || maddr.Transport(a) != transport {
 				continue
 			}
 			if tried++; tried > maxWitnessTries {

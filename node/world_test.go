@@ -19,6 +19,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 
+	"github.com/causeway-p2p/causeway/internal/maddr"
 	"github.com/causeway-p2p/causeway/internal/virtual"
 	"github.com/causeway-p2p/causeway/relay"
 	"github.com/causeway-p2p/causeway/testnet"
@@ -205,7 +206,7 @@ func knowsCircuit(t *testing.T, n *Node, p peer.ID) {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	for a := range n.Host().Peerstore().AddrStream(ctx, p) {
-		if isCircuit(a) {
+		if maddr.IsCircuit(a) {
 			return
 		}
 	}

@@ -8,6 +8,8 @@ import (
 
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
+
+	"github.com/causeway-p2p/causeway/internal/maddr"
 )
 
 // WebSocket over TLS on port 443 is what gets out of networks that let out
@@ -23,7 +25,7 @@ import (
 
 // isSecureWS reports whether an address is one of WebSocket over TLS: /tls/ws,
 // /tls/sni/NAME/ws or /wss. A circuit's is the relay's.
-func isSecureWS(a ma.Multiaddr) bool { return !isCircuit(a) && transportOf(a) == "wss" }
+func isSecureWS(a ma.Multiaddr) bool { return !maddr.IsCircuit(a) && maddr.IsSecureWS(a) }
 
 // spelledOut writes /wss as /tls/ws, as go-libp2p does with what it listens on.
 func spelledOut(listen []ma.Multiaddr) []ma.Multiaddr {

@@ -10,6 +10,8 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
+
+	"github.com/causeway-p2p/causeway/internal/maddr"
 )
 
 const (
@@ -163,7 +165,7 @@ func (t *Tracker) directAddrs(interfaces []ma.Multiaddr) []ma.Multiaddr {
 			out = append(out, resolved...)
 		}
 	}
-	return slices.DeleteFunc(out, isCircuit)
+	return slices.DeleteFunc(out, maddr.IsCircuit)
 }
 
 // observe takes in the address at which a peer says it saw us. It counts only
@@ -171,7 +173,7 @@ func (t *Tracker) directAddrs(interfaces []ma.Multiaddr) []ma.Multiaddr {
 // forgotten by the NAT, and refused by us.
 func (t *Tracker) observe(ev event.EvtPeerIdentificationCompleted, now time.Time) {
 	a := ev.ObservedAddr
-	if a == nil || ev.Conn == nil || isCircuit(a) || isCircuit(ev.Conn.RemoteMultiaddr()) ||
+	if a == nil || ev.Conn == nil || maddr.IsCircuit(a) || maddr.IsCircuit(ev.Conn.RemoteMultiaddr()) ||
 		!manet.IsPublicAddr(a) || !t.listening(ev.Conn.LocalMultiaddr()) {
 		return
 	}

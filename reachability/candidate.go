@@ -7,6 +7,8 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
+
+	"github.com/causeway-p2p/causeway/internal/maddr"
 )
 
 // source says how we came to know an address of ours. A higher one wins.
@@ -104,15 +106,15 @@ func (c *candidate) door() string {
 	}
 	v4, _ := families(c.addr)
 	if v4 {
-		return "ip4/" + transportOf(c.addr) + "/" + c.local
+		return "ip4/" + maddr.Transport(c.addr) + "/" + c.local
 	}
-	return "ip6/" + transportOf(c.addr) + "/" + c.local
+	return "ip6/" + maddr.Transport(c.addr) + "/" + c.local
 }
 
 // way is the transport and family by which one gets to the address.
 func (c *candidate) way() string {
 	v4, v6 := families(c.addr)
-	return fmt.Sprint(transportOf(c.addr), v4, v6)
+	return fmt.Sprint(maddr.Transport(c.addr), v4, v6)
 }
 
 // comesIn returns how to tell by its local end whether a connection came in at
@@ -122,7 +124,7 @@ func (c *candidate) comesIn() func(local ma.Multiaddr) bool {
 	v4, v6 := families(addr)
 	return func(local ma.Multiaddr) bool {
 		l4, l6 := families(local)
-		if !(v4 && l4 || v6 && l6) || transportOf(addr) != transportOf(local) {
+		if !(v4 && l4 || v6 && l6) || maddr.Transport(addr) != maddr.Transport(local) {
 			return false
 		}
 		if own {
@@ -137,7 +139,7 @@ func (c *candidate) comesIn() func(local ma.Multiaddr) bool {
 // same port does or does not, and likewise WebTransport with QUIC. Only c has
 // to be dialled then.
 func (c *candidate) leads(other *candidate) bool {
-	t := [2]string{transportOf(c.addr), transportOf(other.addr)}
+	t := [2]string{maddr.Transport(c.addr), maddr.Transport(other.addr)}
 	return (t == [2]string{"tcp", "ws"} || t == [2]string{"quic", "webtransport"}) &&
 		thinWaist(c.addr).Equal(thinWaist(other.addr)) && c.trusted()
 }

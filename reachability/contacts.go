@@ -6,8 +6,8 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
-	ma "github.com/multiformats/go-multiaddr"
-	manet "github.com/multiformats/go-multiaddr/net"
+
+	"github.com/causeway-p2p/causeway/internal/maddr"
 )
 
 const (
@@ -131,17 +131,9 @@ func (s *contacts) notifiee() *network.NotifyBundle {
 // remoteIP is where the packets of a direct connection go.
 func remoteIP(c network.Conn) (netip.Addr, bool) {
 	a := c.RemoteMultiaddr()
-	if a == nil || isCircuit(a) {
+	if a == nil || maddr.IsCircuit(a) {
 		return netip.Addr{}, false
 	}
-	return ipOf(a)
-}
-
-func ipOf(a ma.Multiaddr) (netip.Addr, bool) {
-	ip, err := manet.ToIP(a)
-	if err != nil {
-		return netip.Addr{}, false
-	}
-	addr, ok := netip.AddrFromSlice(ip)
-	return addr.Unmap(), ok
+	ip := maddr.IP(a)
+	return ip, ip.IsValid()
 }

@@ -15,6 +15,8 @@ import (
 	"github.com/libp2p/go-msgio/pbio"
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
+
+	"github.com/causeway-p2p/causeway/internal/maddr"
 )
 
 // The client side of AutoNAT v2 (github.com/libp2p/specs/blob/master/autonat/autonat-v2.md).
@@ -344,6 +346,6 @@ func (c *dialBackClient) handleDialBack(s network.Stream) {
 // stood before, or that we opened, or over a relay, comes through any NAT.
 func dialledSince(conn network.Conn, asked time.Time) bool {
 	st := conn.Stat()
-	return st.Direction == network.DirInbound && !st.Limited && !isCircuit(conn.RemoteMultiaddr()) &&
+	return st.Direction == network.DirInbound && !st.Limited && !maddr.IsCircuit(conn.RemoteMultiaddr()) &&
 		!st.Opened.Before(asked)
 }

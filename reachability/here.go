@@ -8,6 +8,8 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
+
+	"github.com/causeway-p2p/causeway/internal/maddr"
 )
 
 // here are the IP addresses of this machine. The kernel hands what goes from
@@ -23,12 +25,12 @@ type here struct {
 func (h *here) set(sockets, machine []ma.Multiaddr) {
 	ips := make(map[netip.Addr]struct{})
 	for _, a := range sockets {
-		if ip, ok := ipOf(a); ok && !ip.IsUnspecified() {
+		if ip := maddr.IP(a); ip.IsValid() && !ip.IsUnspecified() {
 			ips[ip] = struct{}{}
 		}
 	}
 	for _, a := range machine {
-		if ip, ok := ipOf(a); ok && manet.IsPublicAddr(a) {
+		if ip := maddr.IP(a); ip.IsValid() && manet.IsPublicAddr(a) {
 			ips[ip] = struct{}{}
 		}
 	}

@@ -8,6 +8,8 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/p2p/host/autonat"
 	ma "github.com/multiformats/go-multiaddr"
+
+	"github.com/causeway-p2p/causeway/internal/maddr"
 )
 
 // AutoNAT v1 (github.com/libp2p/specs/blob/master/autonat/autonat-v1.md): the
@@ -83,7 +85,7 @@ func (t *Tracker) startHint(ctx context.Context, now time.Time) {
 // we are connected.
 func (t *Tracker) hintServer() (peer.ID, ma.Multiaddr) {
 	for _, c := range t.cfg.Host.Network().Conns() {
-		if isCircuit(c.RemoteMultiaddr()) || t.isHere(c.RemotePeer()) {
+		if maddr.IsCircuit(c.RemoteMultiaddr()) || t.isHere(c.RemotePeer()) {
 			continue
 		}
 		if p, err := t.cfg.Host.Peerstore().SupportsProtocols(c.RemotePeer(), autonat.AutoNATProto); err == nil && len(p) > 0 {

@@ -11,6 +11,8 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
+
+	"github.com/causeway-p2p/causeway/internal/maddr"
 )
 
 const (
@@ -51,7 +53,7 @@ type sightKey struct {
 // see keeps an observation for what it tells of the NAT.
 func (t *Tracker) see(ev event.EvtPeerIdentificationCompleted, now time.Time) {
 	a := ev.ObservedAddr
-	if a == nil || ev.Conn == nil || isCircuit(a) || isCircuit(ev.Conn.RemoteMultiaddr()) ||
+	if a == nil || ev.Conn == nil || maddr.IsCircuit(a) || maddr.IsCircuit(ev.Conn.RemoteMultiaddr()) ||
 		!manet.IsPublicAddr(a) || !t.listening(ev.Conn.LocalMultiaddr()) {
 		return
 	}
@@ -129,7 +131,7 @@ func (t *Tracker) quicLives(now time.Time) bool {
 // overQUIC reports whether the other end of a connection is out there, and it
 // goes over QUIC.
 func overQUIC(remote ma.Multiaddr) bool {
-	return !isCircuit(remote) && transportOf(remote) == "quic" && manet.IsPublicAddr(remote)
+	return !maddr.IsCircuit(remote) && maddr.Transport(remote) == "quic" && manet.IsPublicAddr(remote)
 }
 
 func (t *Tracker) hairpinFact() Fact {
@@ -270,15 +272,15 @@ func (t *Tracker) quicFailed() (n int) {
 		return 0
 	}
 	for _, c := range t.cfg.Host.Network().Conns() {
-		if !t.dialled(c) || isCircuit(c.RemoteMultiaddr()) || !manet.IsPublicAddr(c.RemoteMultiaddr()) || c.Stat().Opened.Before(t.renewed) {
+		if !t.dialled(c) || maddr.IsCircuit(c.RemoteMultiaddr()) || !manet.IsPublicAddr(c.RemoteMultiaddr()) || c.Stat().Opened.Before(t.renewed) {
 			continue
 		}
-		if t := transportOf(c.RemoteMultiaddr()); t != "tcp" && t != "ws" {
+		if t := maddr.Transport(c.RemoteMultiaddr()); t != "tcp" && t != "ws" {
 			continue
 		}
 		if slices.ContainsFunc(t.cfg.Host.Peerstore().Addrs(c.RemotePeer()), func(a ma.Multiaddr) bool {
 			v4, _ := families(a)
-			return v4 && transportOf(a) == "quic" && manet.IsPublicAddr(a) && !isCircuit(a)
+			return v4 && maddr.Transport(a) == "quic" && manet.IsPublicAddr(a) && !maddr.IsCircuit(a)
 		}) {
 			n++
 		}
@@ -288,7 +290,7 @@ func (t *Tracker) quicFailed() (n int) {
 
 func (t *Tracker) listensOn(transport string) bool {
 	return slices.ContainsFunc(t.cfg.Host.Network().ListenAddresses(), func(l ma.Multiaddr) bool {
-		return transportOf(l) == transport
+		return maddr.Transport(l) == transport
 	})
 }
 
@@ -313,7 +315,7 @@ func (t *Tracker) observed(cands []*candidate, n NAT) []ma.Multiaddr {
 		if !ok || !manet.IsPublicAddr(a) {
 			return
 		}
-		place := ap.Addr().String() + transportOf(a)
+		place := ap.Addr().String() + maddr.Transport(a)
 		if told[place] < most && !slices.ContainsFunc(out, a.Equal) {
 			told[place]++
 			out = append(out, a)
@@ -361,11 +363,11 @@ func (t *Tracker) unobserved(cands []*candidate) []string {
 		}
 		own := slices.ContainsFunc(cands, func(c *candidate) bool {
 			v4, _ := families(c.addr)
-			return v4 && c.source == fromInterface && transportOf(c.addr) == transport
+			return v4 && c.source == fromInterface && maddr.Transport(c.addr) == transport
 		})
 		seen := false
 		for _, s := range t.sights {
-			seen = seen || s.outbound && transportOf(s.addr) == transport && t.standing(s)
+			seen = seen || s.outbound && maddr.Transport(s.addr) == transport && t.standing(s)
 		}
 		if !own && !seen {
 			out = append(out, transport)

@@ -6,6 +6,8 @@ import (
 
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
+
+	"github.com/causeway-p2p/causeway/internal/maddr"
 )
 
 // families tells which address families an address serves. DNS names may
@@ -24,33 +26,11 @@ func families(a ma.Multiaddr) (v4, v6 bool) {
 	return true, true
 }
 
-// transportOf names what is spoken at an address.
-func transportOf(a ma.Multiaddr) string {
-	transport := ""
-	for _, c := range a {
-		switch c.Protocol().Code {
-		case ma.P_TCP:
-			transport = "tcp"
-		case ma.P_CIRCUIT:
-			return "" // of the relay
-		case ma.P_QUIC_V1:
-			transport = "quic"
-		case ma.P_WS, ma.P_WSS:
-			transport = "ws"
-		case ma.P_WEBTRANSPORT:
-			transport = "webtransport"
-		case ma.P_WEBRTC_DIRECT:
-			transport = "webrtc"
-		}
-	}
-	return transport
-}
-
 // describe says an address the way people do: "11.0.0.2:4001 over QUIC".
 func describe(a ma.Multiaddr) string {
 	transport := map[string]string{
 		"tcp": "TCP", "quic": "QUIC", "ws": "WebSocket", "webtransport": "WebTransport", "webrtc": "WebRTC",
-	}[transportOf(a)]
+	}[maddr.Transport(a)]
 	a2, _ := ma.SplitFunc(a, func(c ma.Component) bool { return c.Protocol().Code == ma.P_P2P })
 	if !isName(a2) { // which ToNetAddr would look up
 		if na, err := manet.ToNetAddr(thinWaist(a2)); err == nil {
@@ -123,9 +103,4 @@ func isName(a ma.Multiaddr) bool {
 		return true
 	}
 	return false
-}
-
-func isCircuit(a ma.Multiaddr) bool {
-	_, err := a.ValueForProtocol(ma.P_CIRCUIT)
-	return err == nil
 }

@@ -14,6 +14,8 @@ import (
 	"github.com/libp2p/go-libp2p/core/protocol"
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
+
+	"github.com/causeway-p2p/causeway/internal/maddr"
 )
 
 // An AutoNAT server that dials us back is a host that we have talked to. A NAT
@@ -284,7 +286,7 @@ func (t *Tracker) inbound(ev event.EvtPeerIdentificationCompleted, now time.Time
 	if c == nil && ev.ObservedAddr != nil {
 		c = t.addrs[string(ev.ObservedAddr.Bytes())]
 	}
-	if c == nil || !c.probeable() || transportOf(c.addr) != transportOf(local) {
+	if c == nil || !c.probeable() || maddr.Transport(c.addr) != maddr.Transport(local) {
 		return
 	}
 	// Somebody came in there, whoever it is: the door is open still.

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/causeway-p2p/causeway/internal/maddr"
 )
 
 // why is the evidence in a sentence. Sentences with one gist, if it is not
@@ -63,7 +65,7 @@ func reduce(cands []*candidate, servers int, now time.Time) (v Verdict, gist str
 
 // place is the IP address of a candidate, as part of a gist.
 func place(kind string, c *candidate) string {
-	ip, _ := ipOf(c.addr)
+	ip := maddr.IP(c.addr)
 	return kind + " " + ip.String()
 }
 
@@ -170,7 +172,7 @@ func perTransport(cands []*candidate) []TransportVerdict {
 	for _, c := range cands {
 		v4, v6 := families(c.addr)
 		for family, has := range map[string]bool{"ip4": v4, "ip6": v6} {
-			key := [2]string{family, transportOf(c.addr)}
+			key := [2]string{family, maddr.Transport(c.addr)}
 			b := best[key]
 			if has && (b == nil || order[c.reachable] > order[b.reachable] ||
 				c.reachable == b.reachable && c.rank() > b.rank()) {

@@ -7,6 +7,8 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/p2p/protocol/autonatv2"
+
+	"github.com/causeway-p2p/causeway/internal/maddr"
 )
 
 // server is an AutoNAT v2 server that we are connected to.
@@ -148,9 +150,9 @@ func (t *Tracker) sees(id peer.ID, c *candidate) bool {
 	if _, observer := c.observers[id]; observer {
 		return true
 	}
-	ip, ok := ipOf(c.addr)
+	ip := maddr.IP(c.addr)
 	for _, s := range t.sights {
-		if ok && s.by == id && s.at.Addr() == ip {
+		if ip.IsValid() && s.by == id && s.at.Addr() == ip {
 			return true
 		}
 	}

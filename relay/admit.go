@@ -9,6 +9,7 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/causeway-p2p/causeway/auth"
+	"github.com/causeway-p2p/causeway/internal/maddr"
 	"github.com/causeway-p2p/causeway/relay/acl"
 )
 
@@ -52,7 +53,7 @@ func (r *Relay) admit(ctx context.Context, q request) (*Class, Reason) {
 	switch {
 	case r.draining.Load():
 		return nil, Draining
-	case isCircuit(q.stream.Conn().RemoteMultiaddr()):
+	case maddr.IsCircuit(q.stream.Conn().RemoteMultiaddr()):
 		return nil, OverCircuit
 	}
 	class, ok := r.standing(q.from, q.origin, pol, now)
@@ -127,7 +128,7 @@ func (r *Relay) cutDenied() {
 // originOfPeer is where a connected peer comes from.
 func (r *Relay) originOfPeer(p peer.ID) origin {
 	for _, c := range r.cfg.Host.Network().ConnsToPeer(p) {
-		if !isCircuit(c.RemoteMultiaddr()) {
+		if !maddr.IsCircuit(c.RemoteMultiaddr()) {
 			return originOf(c.RemoteMultiaddr())
 		}
 	}

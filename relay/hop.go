@@ -141,8 +141,3 @@ func originOf(a ma.Multiaddr) origin {
 	}
 	return o
 }
-
-func isCircuit(a ma.Multiaddr) bool {
-	_, err := a.ValueForProtocol(ma.P_CIRCUIT)
-	return err == nil
-}

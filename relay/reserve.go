@@ -12,6 +12,8 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/proto"
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
+
+	"github.com/causeway-p2p/causeway/internal/maddr"
 )
 
 const (
@@ -97,7 +99,7 @@ func (r *Relay) vouchedAddrs() [][]byte {
 // namesInReservation says which of our addresses a reservation names. Stock
 // relays name public ones only, and so nothing at all on a private network.
 func (r *Relay) namesInReservation(a ma.Multiaddr) bool {
-	if isCircuit(a) {
+	if maddr.IsCircuit(a) {
 		return false
 	}
 	if manet.IsPublicAddr(a) || r.cfg.AllowPrivate {

@@ -11,6 +11,7 @@ import (
 	manet "github.com/multiformats/go-multiaddr/net"
 
 	"github.com/causeway-p2p/causeway/internal/dialable"
+	"github.com/causeway-p2p/causeway/internal/maddr"
 )
 
 // maxAddrLen bounds an address, in bytes: IPv6 with QUIC has 24.
@@ -73,19 +74,15 @@ func around(ip netip.Addr) netip.Prefix {
 
 // publicIP is the public IP address in a, if it has one and is no circuit.
 func publicIP(a ma.Multiaddr) (netip.Addr, bool) {
-	if len(a) == 0 || relayed(a) || !manet.IsPublicAddr(a) {
+	if len(a) == 0 || maddr.IsCircuit(a) || !manet.IsPublicAddr(a) {
 		return netip.Addr{}, false
 	}
 	ip, ok := netip.AddrFromSlice(a[0].RawValue())
 	return ip, ok && (a[0].Code() == ma.P_IP4 || a[0].Code() == ma.P_IP6) && dialable.Public(ip)
 }
 
-func relayed(a ma.Multiaddr) bool {
-	return slices.ContainsFunc(a, func(c ma.Component) bool { return c.Code() == ma.P_CIRCUIT })
-}
-
 // direct reports whether a connection leads to where its address says.
-func direct(c network.Conn) bool { return !c.Stat().Limited && !relayed(c.RemoteMultiaddr()) }
+func direct(c network.Conn) bool { return !c.Stat().Limited && !maddr.IsCircuit(c.RemoteMultiaddr()) }
 
 // seenAt are the public addresses from which a peer is connected to us.
 func seenAt(h host.Host, p peer.ID) []netip.Addr {

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/libp2p/go-libp2p"
@@ -21,6 +20,7 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/causeway-p2p/causeway/bench/child"
+	"github.com/causeway-p2p/causeway/internal/maddr"
 	"github.com/causeway-p2p/causeway/node"
 )
 
@@ -178,7 +178,7 @@ func (m *member) reserve(ctx context.Context) ([]ma.Multiaddr, error) {
 			return nil, fmt.Errorf("reserve: %w", err)
 		}
 	} else if err := poll(ctx, "a circuit address", func() bool {
-		return slices.ContainsFunc(m.host.Addrs(), isCircuit)
+		return slices.ContainsFunc(m.host.Addrs(), maddr.IsCircuit)
 	}); err != nil {
 		return nil, err
 	}
@@ -229,7 +229,7 @@ func (m *member) call(ctx context.Context, circuits []ma.Multiaddr) (outcome, er
 	for {
 		select {
 		case a := <-arrivals:
-			if isCircuit(a.conn.RemoteMultiaddr()) {
+			if maddr.IsCircuit(a.conn.RemoteMultiaddr()) {
 				if relayed.IsZero() {
 					relayed = a.at
 				}
@@ -294,8 +294,6 @@ func (m *member) side() string {
 	}
 	return "caller"
 }
-
-func isCircuit(a ma.Multiaddr) bool { return strings.Contains(a.String(), "/p2p-circuit") }
 
 func multiaddrs(list []string) []ma.Multiaddr {
 	var addrs []ma.Multiaddr

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/netip"
 	"net/url"
 	"strings"
 	"sync"
@@ -13,14 +12,13 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
-	ma "github.com/multiformats/go-multiaddr"
-	manet "github.com/multiformats/go-multiaddr/net"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/pflag"
 
 	"github.com/causeway-p2p/causeway/auth"
 	"github.com/causeway-p2p/causeway/internal/cli"
 	"github.com/causeway-p2p/causeway/internal/logging"
+	"github.com/causeway-p2p/causeway/internal/maddr"
 	"github.com/causeway-p2p/causeway/relay"
 	"github.com/causeway-p2p/causeway/relay/acl"
 	"github.com/causeway-p2p/causeway/relay/callout"
@@ -218,7 +216,7 @@ func (a *access) readTrust() (*auth.Trust, error) {
 // ask is the relay's validator. What it was that failed is logged once, and
 // that it does not fail any more.
 func (a *access) ask(ctx context.Context, q relay.Question) relay.Answer {
-	what := callout.Question{Kind: callout.Reserve, Peer: q.Peer, Addr: ipOf(q.Addr), Destination: q.Connect}
+	what := callout.Question{Kind: callout.Reserve, Peer: q.Peer, Addr: maddr.IP(q.Addr), Destination: q.Connect}
 	if q.Connect != "" {
 		what.Kind = callout.Connect
 	}
@@ -235,18 +233,6 @@ func (a *access) ask(ctx context.Context, q relay.Question) relay.Answer {
 		log.Info("the verify URL answers again")
 	}
 	return relay.Answer{Allow: got.Allow, Class: got.Class}
-}
-
-func ipOf(a ma.Multiaddr) netip.Addr {
-	if a == nil {
-		return netip.Addr{}
-	}
-	ip, err := manet.ToIP(a)
-	if err != nil {
-		return netip.Addr{}
-	}
-	addr, _ := netip.AddrFromSlice(ip)
-	return addr.Unmap()
 }
 
 // String says in words who may use the relay.
