@@ -47,7 +47,8 @@ type Config struct {
 	Listen []ma.Multiaddr
 	// Announce replaces the addresses that are told to others, for hosts
 	// behind Docker, a cloud's NAT or a DNS name. They are still verified by
-	// dial-back, except for private ones, which count on your word.
+	// dial-back, except for those that no server dials and that count on your
+	// word: private ones, and names with no public IP address beside them.
 	Announce []ma.Multiaddr
 	// TLS has the certificate for listen addresses with /tls/ws: WebSocket over
 	// TLS, which on port 443 gets out of networks that let out nothing else. It

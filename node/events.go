@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -249,10 +250,14 @@ func (e RelayReplaced) String() string {
 }
 
 func (e AddrsChanged) String() string {
-	if e.Circuits == 0 {
-		return fmt.Sprintf("advertising %d addresses, none through a relay", len(e.Addrs))
+	count, circuits := fmt.Sprintf("%d addresses", len(e.Addrs)), "none"
+	if len(e.Addrs) == 1 {
+		count = "1 address"
 	}
-	return fmt.Sprintf("advertising %d addresses, %d through a relay", len(e.Addrs), e.Circuits)
+	if e.Circuits > 0 {
+		circuits = strconv.Itoa(e.Circuits)
+	}
+	return fmt.Sprintf("advertising %s, %s through a relay", count, circuits)
 }
 
 func (e PathChanged) String() string {

@@ -65,7 +65,7 @@ func TestEventsInWords(t *testing.T) {
 		{RelayLost{at, a, autorelay.ProbesMissed}, "relay_lost", "relay 12D3…x6nXTN lost: no answer to probes"},
 		{RelayReplaced{at, a, b, autorelay.Expired, 80 * time.Millisecond}, "relay_replaced", "relay " + ShortID(b) + " took over from " + ShortID(a) + " after 80 ms"},
 		{AddrsChanged{at, []string{"x", "y"}, 1}, "addrs_changed", "advertising 2 addresses, 1 through a relay"},
-		{AddrsChanged{at, []string{"x"}, 0}, "addrs_changed", "advertising 1 addresses, none through a relay"},
+		{AddrsChanged{at, []string{"x"}, 0}, "addrs_changed", "advertising 1 address, none through a relay"},
 		{PathChanged{at, a, relayed, Path{Transport: "tcp"}, time.Second}, "path_changed", "path to 12D3…x6nXTN upgraded to direct tcp after 1000 ms"},
 		{PathChanged{at, a, relayed, Path{}, 0}, "path_changed", "path to 12D3…x6nXTN lost (was via relay " + ShortID(b) + ")"},
 		{PathChanged{at, a, Path{}, relayed, 0}, "path_changed", "path to 12D3…x6nXTN is via relay " + ShortID(b)},
