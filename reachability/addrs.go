@@ -172,7 +172,7 @@ func (t *Tracker) directAddrs(interfaces []ma.Multiaddr) []ma.Multiaddr {
 // if the connection uses a port that we listen on: any other would be
 // forgotten by the NAT, and refused by us.
 func (t *Tracker) observe(ev event.EvtPeerIdentificationCompleted, now time.Time) {
-	a := ev.ObservedAddr
+	a := carrier(ev.ObservedAddr)
 	if a == nil || ev.Conn == nil || maddr.IsCircuit(a) || maddr.IsCircuit(ev.Conn.RemoteMultiaddr()) ||
 		!manet.IsPublicAddr(a) || !t.listening(ev.Conn.LocalMultiaddr()) {
 		return
@@ -252,9 +252,9 @@ func (t *Tracker) observedCount() (n int) {
 }
 
 // listening reports whether the local end of a connection is one of our
-// listening sockets: same port, same protocols above it.
+// listening sockets: same port, same protocols above it, or TLS beside plain TCP.
 func (t *Tracker) listening(local ma.Multiaddr) bool {
-	_, rest := ma.SplitFirst(local)
+	_, rest := ma.SplitFirst(carrier(local))
 	return slices.ContainsFunc(t.cfg.Host.Network().ListenAddresses(), func(l ma.Multiaddr) bool {
 		_, lrest := ma.SplitFirst(l)
 		return len(rest) > 0 && rest.Equal(lrest)

@@ -52,7 +52,7 @@ type sightKey struct {
 
 // see keeps an observation for what it tells of the NAT.
 func (t *Tracker) see(ev event.EvtPeerIdentificationCompleted, now time.Time) {
-	a := ev.ObservedAddr
+	a := carrier(ev.ObservedAddr)
 	if a == nil || ev.Conn == nil || maddr.IsCircuit(a) || maddr.IsCircuit(ev.Conn.RemoteMultiaddr()) ||
 		!manet.IsPublicAddr(a) || !t.listening(ev.Conn.LocalMultiaddr()) {
 		return

@@ -52,6 +52,17 @@ func thinWaist(a ma.Multiaddr) ma.Multiaddr {
 	return a[:min(n, len(a))]
 }
 
+// carrier is an address of WebSocket over TLS without what is above TCP: where that
+// comes in, so does plain TCP, which is what servers can dial without the name in
+// the certificate. All others stay. Connections say /wss where sockets say /tls/ws
+// (go-libp2p v0.51, p2p/transport/websocket/conn.go).
+func carrier(a ma.Multiaddr) ma.Multiaddr {
+	if maddr.IsCircuit(a) || !maddr.IsSecureWS(a) {
+		return a
+	}
+	return thinWaist(a)
+}
+
 // portOf is the UDP or TCP port of an address, "" if it has none.
 func portOf(a ma.Multiaddr) string {
 	for _, c := range a {

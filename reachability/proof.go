@@ -278,13 +278,13 @@ func (t *Tracker) inbound(ev event.EvtPeerIdentificationCompleted, now time.Time
 		return
 	}
 	ip, ok := remoteIP(ev.Conn)
-	local := ev.Conn.LocalMultiaddr()
+	local := carrier(ev.Conn.LocalMultiaddr())
 	if !ok || !manet.IsPublicAddr(ev.Conn.RemoteMultiaddr()) || !t.listening(local) {
 		return
 	}
 	c := t.addrs[string(local.Bytes())]
 	if c == nil && ev.ObservedAddr != nil {
-		c = t.addrs[string(ev.ObservedAddr.Bytes())]
+		c = t.addrs[string(carrier(ev.ObservedAddr).Bytes())]
 	}
 	if c == nil || !c.probeable() || maddr.Transport(c.addr) != maddr.Transport(local) {
 		return
