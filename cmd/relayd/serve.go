@@ -53,6 +53,9 @@ func serve(cmd *cobra.Command, o *options) (err error) {
 	if r.tls, err = o.tls.open(context.WithoutCancel(cmd.Context()), &cfg); err != nil {
 		return err
 	}
+	if err := r.tls.count(cfg.Registerer); err != nil {
+		return err
+	}
 	if cfg.DataDir, err = o.OpenDataDir(); err != nil {
 		return err
 	}

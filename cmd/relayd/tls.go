@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/pflag"
 
 	"github.com/causeway-p2p/causeway/internal/certfile"
@@ -126,6 +127,17 @@ func (c *certificate) follow() (stop func()) {
 		c.stop()
 		running.Wait()
 	}
+}
+
+// count registers when the certificate in force ends.
+func (c *certificate) count(reg prometheus.Registerer) error {
+	if c == nil || reg == nil {
+		return nil
+	}
+	return reg.Register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Namespace: "causeway", Subsystem: "relayd", Name: "certificate_expiry_timestamp_seconds",
+		Help: "When the certificate in use expires, in Unix time.",
+	}, func() float64 { return float64(c.file.Expires().Unix()) }))
 }
 
 // reload makes the files be read now.

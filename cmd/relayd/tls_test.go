@@ -9,6 +9,9 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/causeway-p2p/causeway/internal/certfile"
 	"github.com/causeway-p2p/causeway/internal/certfile/certtest"
@@ -67,11 +70,64 @@ func TestCertificate(t *testing.T) {
 	}
 }
 
+// TestCertificateMetric: the end of the certificate is there for alarms, also of the
+// one that was taken in later.
+func TestCertificateMetric(t *testing.T) {
+	const name = "causeway_relayd_certificate_expiry_timestamp_seconds"
+	ca, dir := certtest.NewCA(t), t.TempDir()
+	o := tlsOptions{cert: filepath.Join(dir, "cert.pem"), key: filepath.Join(dir, "key.pem")}
+	renew := func(life time.Duration) (end time.Time) {
+		start := time.Now().Truncate(time.Second)
+		cert, key := ca.Issue(t, certtest.For("relay.example.org"), certtest.From(start, life))
+		for file, data := range map[string][]byte{o.cert: cert, o.key: key} {
+			if err := os.WriteFile(file, data, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return start.Add(life)
+	}
+	end := renew(90 * 24 * time.Hour)
+	c, err := o.open(t.Context(), new(node.Config))
+	if err != nil {
+		t.Fatal(err)
+	}
+	reg := prometheus.NewRegistry()
+	if err := c.count(reg); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.count(nil); err != nil {
+		t.Errorf("nobody to count for: %v", err)
+	}
+	expect := func(want time.Time) {
+		t.Helper()
+		families, err := reg.Gather()
+		if err != nil || len(families) != 1 || families[0].GetName() != name {
+			t.Fatalf("got %v, %v, want %s alone", families, err, name)
+		}
+		if got := families[0].GetMetric()[0].GetGauge().GetValue(); got != float64(want.Unix()) {
+			t.Errorf("got %.0f, want %d", got, want.Unix())
+		}
+	}
+	expect(end)
+	stop := c.follow()
+	defer stop()
+	end = renew(91 * 24 * time.Hour)
+	c.reload()
+	<-c.told()
+	expect(end)
+	if !strings.Contains(read(t, "../../docs/metrics.md"), "`"+name+"`") {
+		t.Errorf("docs/metrics.md has no %s", name)
+	}
+}
+
 func TestNoCertificate(t *testing.T) {
 	var cfg node.Config
 	c, err := tlsOptions{}.open(context.Background(), &cfg)
 	if c != nil || err != nil || cfg.TLS != nil {
 		t.Errorf("got %v, %v, TLS %v, want nothing", c, err, cfg.TLS)
+	}
+	if err := c.count(prometheus.NewRegistry()); err != nil {
+		t.Error(err)
 	}
 	c.reload()
 	c.follow()()
