@@ -25,7 +25,8 @@ const (
 	defaultEvery = 2 * time.Second
 	// remindBefore is when a certificate that was not renewed is spoken of:
 	// ACME clients do so a month before the end, and short-lived certificates
-	// (six days) still a third of their life.
+	// (six days) still a third of their life. For those that live for a day, a
+	// quarter of it is left then.
 	remindBefore = 2 * 24 * time.Hour
 )
 
@@ -57,6 +58,8 @@ type File struct {
 	seen     [2]os.FileInfo // of the files last read; nil where there was none
 	looked   [2]os.FileInfo // at the last look
 	reminded bool           // of the end of the certificate in force
+	again    bool           // the pair last read may come in order with the files as they are
+	told     string         // what was wrong with it
 }
 
 // Open reads the files. They must be there, and in order.
@@ -112,9 +115,10 @@ func (f *File) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-f.reload:
+			f.told = ""
 			f.take()
 		case <-tick.C:
-			if f.changed() {
+			if f.due() {
 				f.take()
 			}
 			f.remind()
@@ -122,15 +126,18 @@ func (f *File) Run(ctx context.Context) error {
 	}
 }
 
-// changed reports whether the files are others than those last read, and have
-// come to rest: whoever renews them writes one after the other, and between the
-// two the key is not the certificate's. A pair that was not in order is not read
-// again until it changes, so that its faults are told once.
-func (f *File) changed() bool {
+// due reports whether to read the files: they are others than those last read, or
+// that reading may go better now. They must have come to rest: whoever renews them
+// writes one after the other, and between the two the key is not the certificate's.
+func (f *File) due() bool {
 	now := f.look()
 	resting := same(now, f.looked)
 	f.looked = now
-	return resting && !same(now, f.seen)
+	changed := !same(now, f.seen)
+	if changed {
+		f.told = ""
+	}
+	return resting && (changed || f.again)
 }
 
 func (f *File) look() (now [2]os.FileInfo) {
@@ -159,21 +166,33 @@ func same(a, b [2]os.FileInfo) bool {
 
 func (f *File) take() {
 	pair, err := f.read()
+	f.again = mayPass(err)
 	if err != nil {
-		f.fail(fmt.Errorf("the certificate before stays in use, until %s: %w", day(f.Expires()), err))
+		if text := err.Error(); text != f.told { // each fault once
+			f.told = text
+			f.fail(fmt.Errorf("the certificate before stays in use, until %s: %w", day(f.Expires()), err))
+		}
 		return
 	}
 	f.pair.Store(pair)
-	f.reminded = false
+	f.reminded, f.told = false, ""
 	if f.cfg.Changed != nil {
 		f.cfg.Changed(pair.Leaf.NotAfter)
 	}
 }
 
+// mayPass reports whether a fault may go although nobody writes the files: who may
+// read them is set after they were copied, and clocks go.
+func mayPass(err error) bool {
+	var e *Error
+	return errors.As(err, &e) && (e.Fault == Unreadable || e.Fault == Expired)
+}
+
 // remind tells once that the certificate ends and none has come in its place.
 func (f *File) remind() {
-	left := time.Until(f.Expires())
-	if f.reminded || left > remindBefore {
+	leaf := f.pair.Load().Leaf
+	left, life := time.Until(leaf.NotAfter), leaf.NotAfter.Sub(leaf.NotBefore)
+	if f.reminded || left > min(remindBefore, life/4) {
 		return
 	}
 	f.reminded = true

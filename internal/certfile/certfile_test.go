@@ -22,9 +22,14 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const host = "relay.example.org"
 
+// write puts another file there: in virtual time two versions of one may be written
+// within what the kernel's clock for files can tell apart.
 func write(t *testing.T, path string, data []byte) {
 	t.Helper()
-	if err := os.WriteFile(path, data, 0o600); err != nil {
+	if err := os.WriteFile(path+".new", data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(path+".new", path); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -196,6 +201,164 @@ func TestRenewal(t *testing.T) {
 		cancel()
 		if err := <-done; err != nil {
 			t.Error(err)
+		}
+	})
+}
+
+// TestShortLived: of a certificate for a day it is no news that it ends within two.
+func TestShortLived(t *testing.T) {
+	ca := certtest.NewCA(t)
+	virtual.Test(t, func(t *testing.T) {
+		said := make(chan string, 10)
+		dir := t.TempDir()
+		cfg := Config{
+			Cert: filepath.Join(dir, "CERT"), Key: filepath.Join(dir, "KEY"), Every: time.Minute,
+			Failed: func(err error) { said <- err.Error() },
+		}
+		cert, key := ca.Issue(t, certtest.For(host), certtest.From(time.Now(), 24*time.Hour))
+		write(t, cfg.Cert, cert)
+		write(t, cfg.Key, key)
+		f, err := Open(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		follow(t, f)
+		time.Sleep(17 * time.Hour)
+		synctest.Wait()
+		if len(said) > 0 {
+			t.Errorf("7 h before the end: got %q, want nothing", <-said)
+		}
+		time.Sleep(2 * time.Hour)
+		synctest.Wait()
+		if len(said) != 1 {
+			t.Errorf("5 h before the end: told %d times, want once", len(said))
+		}
+	})
+}
+
+// TestFaultThatPasses: a pair that could not be used is, as soon as it can,
+// although the files are the same. The fault is told once.
+func TestFaultThatPasses(t *testing.T) {
+	ca := certtest.NewCA(t)
+	virtual.Test(t, func(t *testing.T) {
+		said := make(chan string, 10)
+		dir := t.TempDir()
+		cfg := Config{
+			Cert: filepath.Join(dir, "CERT"), Key: filepath.Join(dir, "KEY"), Every: time.Minute,
+			Changed: func(time.Time) { said <- "taken" },
+			Failed:  func(err error) { said <- err.Error() },
+		}
+		cert, key := ca.Issue(t, certtest.For(host), certtest.From(time.Now(), 90*24*time.Hour))
+		write(t, cfg.Cert, cert)
+		write(t, cfg.Key, key)
+		f, err := Open(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		follow(t, f)
+		// By a clock that is two hours ahead of ours.
+		cert, key = ca.Issue(t, certtest.For(host), certtest.From(time.Now().Add(2*time.Hour), 90*24*time.Hour))
+		write(t, cfg.Cert, cert)
+		write(t, cfg.Key, key)
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if len(said) != 1 || !strings.Contains(<-said, " is not valid before ") {
+			t.Errorf("an hour early: told %d times more, want once that it is not valid yet", len(said))
+		}
+		time.Sleep(2 * time.Hour)
+		synctest.Wait()
+		if len(said) != 1 || <-said != "taken" {
+			t.Errorf("when it is valid: told %d times more, want that it was taken", len(said))
+		}
+		// Nor is half a renewal read in between.
+		cert, key = ca.Issue(t, certtest.For(host), certtest.From(time.Now().Add(2*time.Hour), 90*24*time.Hour))
+		write(t, cfg.Cert, cert)
+		write(t, cfg.Key, key)
+		time.Sleep(time.Hour + cfg.Every/2)
+		synctest.Wait()
+		<-said // not valid yet
+		cert, key = ca.Issue(t, certtest.For(host), certtest.From(time.Now(), 90*24*time.Hour))
+		write(t, cfg.Cert, cert)
+		time.Sleep(cfg.Every)
+		write(t, cfg.Key, key)
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if text := <-said; text != "taken" || len(said) > 0 {
+			t.Errorf("written one after the other: got %q and %d more, want that it was taken", text, len(said))
+		}
+	})
+	for _, c := range []struct {
+		err  error
+		want bool
+	}{
+		{nil, false},
+		{&Error{Fault: Unreadable}, true}, // permissions change neither size nor time
+		{&Error{Fault: Expired}, true},
+		{&Error{Fault: Missing}, false}, // a file that comes is a change
+		{&Error{Fault: WrongKey}, false},
+		{&Error{Fault: WrongName}, false},
+	} {
+		if got := mayPass(c.err); got != c.want {
+			t.Errorf("%+v may pass: got %v, want %v", c.err, got, c.want)
+		}
+	}
+}
+
+// follow runs f until the test ends.
+func follow(t *testing.T, f *File) {
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- f.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestSwap: Kubernetes and certbot leave links, and turn them to other files.
+func TestSwap(t *testing.T) {
+	ca := certtest.NewCA(t)
+	virtual.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		version := func(name string) {
+			t.Helper()
+			if err := os.Mkdir(filepath.Join(dir, name), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			cert, key := ca.Issue(t, certtest.For(host), certtest.From(time.Now(), 90*24*time.Hour))
+			write(t, filepath.Join(dir, name, "tls.crt"), cert)
+			write(t, filepath.Join(dir, name, "tls.key"), key)
+			// As the kubelet does: a new link in the place of the old one.
+			if err := os.Symlink(name, filepath.Join(dir, "..data_tmp")); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Rename(filepath.Join(dir, "..data_tmp"), filepath.Join(dir, "..data")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		version("..one")
+		for _, file := range []string{"tls.crt", "tls.key"} {
+			if err := os.Symlink(filepath.Join("..data", file), filepath.Join(dir, file)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		taken := make(chan time.Time, 10)
+		f, err := Open(Config{
+			Cert: filepath.Join(dir, "tls.crt"), Key: filepath.Join(dir, "tls.key"),
+			Changed: func(end time.Time) { taken <- end }, Failed: func(err error) { t.Error(err) },
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		follow(t, f)
+		time.Sleep(time.Hour)
+		version("..two")
+		time.Sleep(3 * defaultEvery)
+		synctest.Wait()
+		if len(taken) != 1 {
+			t.Errorf("taken %d times after the links were turned, want once", len(taken))
 		}
 	})
 }
