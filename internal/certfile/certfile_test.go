@@ -142,9 +142,7 @@ func TestRenewal(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan error, 1)
-		go func() { done <- f.Run(ctx) }()
+		follow(t, f)
 		first := f.Expires()
 		// What is told within an hour.
 		expect := func(step string, want ...string) {
@@ -198,10 +196,6 @@ func TestRenewal(t *testing.T) {
 		time.Sleep(time.Hour)
 		expect("close to the end", "the certificate in CERT expires on ")
 		expect("told once")
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
 	})
 }
 
