@@ -61,9 +61,16 @@ type stream struct {
 	conn *Conn
 }
 
+// Read leaves out an error that comes with bytes: what is true of the stream comes
+// with the next read. When the connection has ended, yamux cannot open the window
+// any more, and says why that is, an io.EOF most often, although there is more to
+// read, or the stream was cut in the middle (go-yamux v5.1.0, stream.go, Read).
 func (s *stream) Read(p []byte) (int, error) {
 	n, err := s.MuxedStream.Read(p)
 	s.conn.taken.Add(int64(n))
+	if n > 0 {
+		return n, nil
+	}
 	return n, err
 }
 
