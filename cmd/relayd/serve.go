@@ -90,13 +90,13 @@ func serve(cmd *cobra.Command, o *options) (err error) {
 	for {
 		select {
 		case <-ctx.Done():
-			r.leave(o.drain, nil)
+			leave(r.out, r.node, o.drain, nil)
 			return nil
 		case d := <-drains:
 			if d == 0 {
 				d = o.drain
 			}
-			r.leave(d, ctx.Done())
+			leave(r.out, r.node, d, ctx.Done())
 			return nil
 		case <-hup:
 			r.reload(os.Args[1:])
@@ -131,48 +131,6 @@ func worthTelling(e node.Event) bool {
 		return false
 	}
 	return true
-}
-
-// moveTime is how long peers with a reservation get to move to another relay
-// when no circuit keeps this one up anyway: a few round trips.
-const moveTime = 2 * time.Second
-
-// leave stops politely: no new reservations, a while for the peers to move and
-// for the circuits that run, then everything is closed. It ends early with hurry;
-// after the first Ctrl-C the second exits at once (cli.Main).
-func (r *running) leave(d time.Duration, hurry <-chan struct{}) {
-	start := time.Now()
-	r.node.Drain(d)
-	told := false
-	var circuits int // at the last look: the relay may end them just before we see that the time is over
-	look := time.NewTicker(50 * time.Millisecond)
-	defer look.Stop()
-	for {
-		s := r.node.Status().Relay
-		gone := time.Since(start)
-		if s == nil || gone >= d {
-			break
-		}
-		circuits = int(s.Circuits)
-		if circuits == 0 && (s.Reservations == 0 || gone >= moveTime) {
-			break
-		}
-		if !told {
-			told = true
-			fmt.Fprintf(r.out, "draining: %s may move and %s may run on, for %v; press Ctrl-C again to exit now\n",
-				many(int(s.Reservations), "reservation"), many(circuits, "circuit"), d)
-		}
-		select {
-		case <-look.C:
-		case <-hurry:
-			d = 0
-		}
-	}
-	if circuits > 0 {
-		fmt.Fprintf(r.out, "stopped; %s cut off\n", many(circuits, "circuit"))
-		return
-	}
-	fmt.Fprintln(r.out, "stopped")
 }
 
 // printPanel says who and where we are, what we do, and what to do next.
