@@ -186,10 +186,12 @@ func (s *Stream) waitClosed() { <-s.finished }
 // comes within a round trip or two, and the time that busy machines take.
 const endedWait = 2 * time.Second
 
-// explain is what a stream broke with or, if it went through a relay that tells
-// it, why its circuit has ended.
+// explain is what a stream broke with or, if its circuit ended over a relay that
+// tells it, why that has. If the circuit is there still, it was the peer that ended
+// the stream.
 func (s *Server) explain(st *Stream, conn *service.Conn, err error) error {
-	if !node.PathOf(conn.Stream.Conn()).Relayed() {
+	over := conn.Stream.Conn()
+	if !node.PathOf(over).Relayed() || !over.IsClosed() {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(s.ctx, endedWait)
@@ -204,7 +206,7 @@ func (s *Server) explain(st *Stream, conn *service.Conn, err error) error {
 				return err
 			}
 			ended, is := e.(node.CircuitEnded)
-			if is && ended.Peer == conn.Stream.Conn().RemotePeer() && time.Since(ended.Time) < endedRecently {
+			if is && ended.Peer == over.RemotePeer() && time.Since(ended.Time) < endedRecently {
 				return errors.New(ended.String())
 			}
 		}
