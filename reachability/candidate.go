@@ -32,7 +32,7 @@ const maxWitnesses = 8
 type candidate struct {
 	addr      ma.Multiaddr
 	source    source
-	word      bool   // the operator's word stands until a server has judged it
+	word      bool   // the operator's word stands until servers have judged it
 	local     string // the port of ours that observers saw there, if known
 	observers map[peer.ID]time.Time
 	lastSeen  time.Time
@@ -79,10 +79,21 @@ func newCandidate(addr ma.Multiaddr, src source, now time.Time) *candidate {
 // takeWord makes the operator's word count.
 func (c *candidate) takeWord() { c.word, c.reachable = true, Public }
 
-// onWord reports whether the operator's word is all that there is.
+// onWord reports whether the operator's word stands: nobody got through, and of
+// those who were asked not most say so. Most servers judge no names, so that a liar
+// would be the only one heard; and nobody is believed alone.
 func (c *candidate) onWord() bool {
+	if !c.word {
+		return false
+	}
 	d, f := c.tally()
-	return c.word && d+f == 0
+	abstained := 0
+	for _, o := range c.outcomes {
+		if o.outcome == declined {
+			abstained++
+		}
+	}
+	return d == 0 && f <= max(1, abstained)
 }
 
 func (c *candidate) key() string { return string(c.addr.Bytes()) }
@@ -231,6 +242,7 @@ func (c *candidate) prove(now time.Time) {
 //	                  for > against, or as many and nobody else to ask, or proof
 func (c *candidate) decide(others bool) {
 	if c.onWord() {
+		c.reachable = Public
 		return
 	}
 	d, f := c.tally()
@@ -270,6 +282,8 @@ func (c *candidate) decide(others bool) {
 func (c *candidate) pause(others bool) time.Duration {
 	d, f := c.tally()
 	switch {
+	case c.onWord() && !others:
+		return recheckInsecure // who doubts it is in no hurry to say something else
 	case c.reachable == Public && c.failures > 0 && (c.settled || !others):
 		return recheckDoubt
 	case others && max(d, f) < quorum:

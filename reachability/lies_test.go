@@ -196,6 +196,35 @@ func TestInventedAddress(t *testing.T) {
 	})
 }
 
+// TestLiarAboutAName: honest servers refuse to dial most names, so that one that lies
+// is the only one to say anything. It must not stop a relay that is announced by name.
+func TestLiarAboutAName(t *testing.T) {
+	simulate(t, func(t *testing.T, n *testnet.Net) {
+		name := ma.StringCast("/dns4/relay.example/udp/4001/quic-v1")
+		s := track(t, start(t, n.NAT("box", testnet.PortRestricted()).Host("subject"), true), name)
+		asked := 0
+		liar := script(t, n.Host("liar"), func(_ *scripted, r request) {
+			if r.addr.Equal(name) {
+				asked++
+			}
+			r.respond(pb.DialResponse_OK, pb.DialStatus_E_DIAL_ERROR, 0)
+		})
+		connect(t, s, liar)
+		for i := range 2 {
+			connect(t, s, start(t, n.Host(fmt.Sprint("server", i)), true))
+		}
+		time.Sleep(time.Hour)
+		v := s.tracker.Verdict()
+		if v.Reachability != Public || s.ever(Private) {
+			t.Errorf("one liar, and two that do not judge names: got %s because %q, want public", v.Reachability, v.Because)
+		}
+		if asked == 0 || asked > 20 {
+			t.Errorf("the liar was asked %d times in an hour, want once in 5 minutes", asked)
+		}
+		t.Logf("asked %d times: %s", asked, v.Because)
+	})
+}
+
 // fakeConn is a connection over which a peer tells what it sees.
 type fakeConn struct {
 	network.Conn

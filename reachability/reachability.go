@@ -62,8 +62,8 @@ type Config struct {
 	// Announced are addresses that the operator vouches for. Public ones are
 	// probed like all others; private ones count as reachable on the
 	// operator's word, because AutoNAT does not judge private addresses, and
-	// so do DNS names where no public IP address is announced as well, until a
-	// server has judged them.
+	// so do DNS names where no public IP address is announced as well, until
+	// servers have judged them: two at least, and more than decline to.
 	Announced []ma.Multiaddr
 	// Strangers has hosts dial us that we never talked to. If nil, only those
 	// that come by themselves prove that strangers get through.

@@ -70,7 +70,10 @@ func place(kind string, c *candidate) string {
 }
 
 func whyPublic(c *candidate, insured bool) why {
+	_, against := c.tally()
 	switch {
+	case c.onWord() && against > 0:
+		return why{text: fmt.Sprintf("the operator announced %s; %s could not dial it, and the others do not judge names", describe(c.addr), plural(against, "server"))}
 	case c.onWord() && c.probeable():
 		return why{text: fmt.Sprintf("the operator announced %s; no server has judged the name", describe(c.addr))}
 	case c.onWord():

@@ -157,6 +157,8 @@ func TestReduce(t *testing.T) {
 		{"the operator's word", []*candidate{cand(lan, fromAnnounced, "")}, 0, "public public unknown strong", "the operator announced 192.168.0.2:4001 over QUIC; AutoNAT does not judge private addresses"},
 		{"the operator's word is not evidence if public", []*candidate{cand(v4, fromAnnounced, "")}, 1, "unknown unknown unknown strong", "no dial-back was asked for yet"},
 		{"the operator's word on a name", []*candidate{word(name, "nn")}, 2, "public public public strong", "the operator announced relay.example:4001 over QUIC; no server has judged the name"},
+		{"the operator's word against one server's", []*candidate{word(name, "nfn")}, 3, "public public public strong", "the operator announced relay.example:4001 over QUIC; 1 server could not dial it, and the others do not judge names"},
+		{"the operator's word against most servers'", []*candidate{word(name, "nffff")}, 5, "private private private strong", "4 of 4 servers could not dial relay.example:4001 over QUIC"},
 		{"a name that servers can dial, and do not reach", []*candidate{word(name, "ffff")}, 4, "private private private strong", "4 of 4 servers could not dial relay.example:4001 over QUIC"},
 		{"a private address of an interface", []*candidate{cand(lan, fromInterface, "")}, 1, "unknown unknown unknown strong", "no dial-back was asked for yet"},
 		{"a name", []*candidate{cand(name, fromAnnounced, "dd")}, 2, "public public public strong", "2 of 2 servers dialled relay.example:4001 over QUIC"},
