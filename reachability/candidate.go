@@ -177,6 +177,15 @@ const (
 // record takes in what one server found, and says when to ask next. others:
 // there is a server that may be asked and has not judged the address yet.
 func (c *candidate) record(r result, others bool, now time.Time) {
+	// No NAT is in between: who dials an interface's public address from a private one
+	// is a neighbour, or a container on this machine, and comes in past the firewall.
+	// Elsewhere it may be a proxy's or a balancer's, and somebody on the internet behind it.
+	if r.near && c.source == fromInterface {
+		if r.late {
+			return
+		}
+		r.outcome = declined
+	}
 	switch {
 	case r.outcome == crossed:
 		c.noteAsked(r.server, now)

@@ -48,6 +48,7 @@ type result struct {
 	outcome  outcome
 	why      string
 	stranger bool // the dial-back came from a host that is none of our contacts
+	near     bool // it came from no address of the internet
 	late     bool // a word came before
 	last     bool // the server is done with the request
 	era      int  // of byStranger: see strangers
@@ -108,6 +109,7 @@ type question struct {
 type arrival struct {
 	came     bool
 	stranger bool
+	near     bool // from no address of the internet
 	crossed  bool // not where we asked for it
 }
 
@@ -181,7 +183,7 @@ func (c *dialBackClient) follow(ctx context.Context, arrived <-chan arrival, ans
 	for {
 		select {
 		case by := <-arrived:
-			r.outcome, r.why, r.stranger = dialled, "the dial-back arrived", by.stranger
+			r.outcome, r.why, r.stranger, r.near = dialled, "the dial-back arrived", by.stranger, by.near
 			if by.crossed {
 				r.outcome, r.why, r.stranger = crossed, "the dial-back arrived at another address", false
 			}
@@ -329,7 +331,8 @@ func (c *dialBackClient) handleDialBack(s network.Stream) {
 	}
 	a := arrival{came: true, crossed: !q.in(s.Conn().LocalMultiaddr())}
 	// A neighbour on the LAN comes in past the box.
-	if ip, ok := remoteIP(s.Conn()); ok && manet.IsPublicAddr(s.Conn().RemoteMultiaddr()) {
+	a.near = !manet.IsPublicAddr(s.Conn().RemoteMultiaddr())
+	if ip, ok := remoteIP(s.Conn()); ok && !a.near {
 		a.stranger = c.contacts.stranger(ip, s.Conn().Stat().Opened, time.Now())
 	}
 	select {
