@@ -1,6 +1,8 @@
 package node
 
 import (
+	"context"
+	"fmt"
 	"io"
 	"testing"
 	"time"
@@ -85,6 +87,23 @@ func TestLetGoKeepsTheTail(t *testing.T) {
 			t.Errorf("%d relayed connections 30 s after the end, want none", got)
 		}
 	})
+}
+
+// full is a connection on which no stream may be opened: we have too many.
+type full struct{ network.Conn }
+
+func (full) RemotePeer() peer.ID { return "peer" }
+
+func (full) NewStream(context.Context) (network.Stream, error) {
+	return nil, fmt.Errorf("open a stream: %w", network.ErrResourceLimitExceeded)
+}
+
+// TestArrivedUnasked: if it cannot be asked whether all has arrived, it is not said
+// to have.
+func TestArrivedUnasked(t *testing.T) {
+	if (&Node{}).arrived(t.Context(), full{}) {
+		t.Error("all is said to have arrived, and nobody was asked")
+	}
 }
 
 // TestLetGoOfIdleStreams: a stream over the relay on which something moves now

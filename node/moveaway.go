@@ -3,6 +3,7 @@ package node
 import (
 	"cmp"
 	"context"
+	"errors"
 	"maps"
 	"math/rand/v2"
 	"slices"
@@ -257,9 +258,13 @@ func (m *mover) closeEmpty(c network.Conn) {
 
 // arrived reports whether all has arrived that was sent over a circuit: a stream
 // that is closed here may have bytes on their way, for long where the relay
-// limits the rate. What comes back was sent after them.
+// limits the rate. What comes back was sent after them, also if it is that the peer
+// does not speak ping. If we lack the resources to ask, nothing is known.
 func (n *Node) arrived(ctx context.Context, c network.Conn) bool {
-	return !isSilent(ctx, pinned{n.host, c}, c.RemotePeer(), openTimeout) && ctx.Err() == nil
+	ctx, cancel := context.WithTimeout(ctx, openTimeout)
+	defer cancel()
+	_, _, err := pingOver(ctx, pinned{n.host, c}, c.RemotePeer())
+	return ctx.Err() == nil && !errors.Is(err, network.ErrResourceLimitExceeded)
 }
 
 // busy reports whether somebody uses a connection. The DHT keeps streams for its
