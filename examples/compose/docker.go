@@ -71,6 +71,8 @@ func command(ctx context.Context, env []string, name string, args ...string) *ex
 func output(ctx context.Context, env []string, name string, args ...string) (string, error) {
 	var stdout, stderr bytes.Buffer
 	run := func() (*exec.Cmd, error) {
+		stdout.Reset()
+		stderr.Reset()
 		cmd := command(ctx, env, name, args...)
 		cmd.Stdout, cmd.Stderr = &stdout, &stderr
 		return cmd, cmd.Run()
