@@ -1,6 +1,7 @@
 // Package cli is how both commands talk to the person who runs them: one clear
 // sentence for an error and what to try, exit code 2 for a wrong call, 1 for a
-// failure, 130 and no word for what Ctrl-C has ended, flags that can also come from the environment or a file.
+// failure, 130 and no word for what Ctrl-C has ended, flags that can also come from
+// the environment or a file.
 package cli
 
 import (
