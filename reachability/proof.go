@@ -87,9 +87,10 @@ func (t *Tracker) startStrangers(ctx context.Context, now time.Time) {
 	if t.cfg.Strangers == nil {
 		return
 	}
-	for _, c := range t.byUrgency() {
+	all := t.byUrgency()
+	for _, c := range all {
 		s := &c.stranger
-		if !c.wantsStranger(now) || s.asking == 0 && now.Before(s.next) {
+		if !c.wantsStranger(now) || s.asking == 0 && now.Before(s.next) || t.led(c, all) {
 			continue
 		}
 		vias := t.pickVias(c)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -188,6 +189,52 @@ func TestStrangersSoon(t *testing.T) {
 				t.Errorf("asked %d times in 10 minutes, want 3 peers, thrice at 30 s and then at 5 min", n)
 			}
 		})
+	})
+}
+
+// TestOneStrangerForASocket: each is paid, and what gets in over TCP does over
+// WebSocket on the same port.
+func TestOneStrangerForASocket(t *testing.T) {
+	simulate(t, func(t *testing.T, n *testnet.Net) {
+		h, via := start(t, n.Host("subject"), false), start(t, n.Host("via"), false)
+		connect(t, h, via)
+		addrs := make(chan string, 9)
+		tr, err := New(Config{Host: h, Strangers: asked{h, func(_, _ peer.ID, addr ma.Multiaddr, _ uint64) error {
+			addrs <- addr.String()
+			return ErrNotReached
+		}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		runAtTheEnd(t, tr)
+		tr.vias[via.ID()] = struct{}{}
+		const tcp, alone = "/ip4/11.0.0.2/tcp/443", "/ip4/11.0.0.2/tcp/8443/ws"
+		for _, a := range []string{tcp, tcp + "/ws", tcp + "/tls/ws", alone} {
+			c := cand(a, fromMapped, "dd")
+			tr.addrs[c.key()] = c
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		tr.startStrangers(ctx, time.Now())
+		for _, c := range tr.addrs {
+			c.next = time.Now().Add(time.Hour)
+		}
+		if got := tr.nextWake(time.Now()); got != idleWake {
+			t.Errorf("while they are asked: woken in %v, want %v", got, idleWake)
+		}
+		time.Sleep(time.Minute)
+		cancel()
+		tr.probes.Wait()
+		close(addrs)
+		got := slices.Sorted(func(yield func(string) bool) {
+			for a := range addrs {
+				if !yield(a) {
+					return
+				}
+			}
+		})
+		if !slices.Equal(got, []string{tcp, alone}) {
+			t.Errorf("strangers were to dial %s, want %s and %s", got, tcp, alone)
+		}
 	})
 }
 

@@ -248,9 +248,9 @@ func (t *Tracker) otherServer(c *candidate) bool {
 
 // nextWake says how long Run may sleep.
 func (t *Tracker) nextWake(now time.Time) time.Duration {
-	wake := idleWake
-	for _, c := range t.addrs {
-		if t.cfg.Strangers != nil && c.stranger.asking == 0 && c.wantsStranger(c.stranger.next) {
+	wake, all := idleWake, t.byUrgency()
+	for _, c := range all {
+		if t.cfg.Strangers != nil && c.stranger.asking == 0 && c.wantsStranger(c.stranger.next) && !t.led(c, all) {
 			wake = min(wake, max(c.stranger.next.Sub(now), time.Second))
 		}
 		if len(c.asking) > 0 || !c.probeable() {
