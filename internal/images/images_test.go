@@ -198,7 +198,7 @@ func TestImages(t *testing.T) {
 			t.Errorf("%s: exit code %s after docker stop, want 0", c, code)
 		}
 	}
-	wantIn(t, "log", i.docker("logs", relay), "draining: 1 reservations may move", "\nstopped")
+	wantIn(t, "log", i.docker("logs", relay), "draining: 1 reservation may move", "\nstopped")
 	wantIn(t, "log", i.docker("logs", peer), "says that it will leave", "\nstopped")
 	i.docker("start", relay)
 	i.docker("start", peer)
