@@ -34,7 +34,7 @@ COPY --from=build /src/bin/static/relayd /bin/relayd
 # "docker stop" kills after 10 s. Whoever gives more time (--stop-timeout,
 # stop_grace_period) may let circuits run on for longer.
 ENV RELAYD_DATA_DIR=/data RELAYD_DRAIN=8s
-EXPOSE 4001/tcp 4001/udp
+EXPOSE 4001/tcp 4001/udp 443/tcp
 HEALTHCHECK --interval=5s --timeout=5s --start-period=20s CMD ["/bin/relayd", "healthcheck"]
 ENTRYPOINT ["/bin/relayd"]
 VOLUME /data
