@@ -51,6 +51,7 @@ func (n *Node) directEvent(e direct.Event) {
 		At: At{e.Time}, Peer: e.Peer, Outcome: e.Outcome, Why: e.Why, Took: e.Took, Attempt: e.Attempt, Guesses: e.Guesses,
 		Ours: e.Ours, Theirs: e.Theirs,
 	})
+	n.lookWhyRelayed(e)
 }
 
 // sockets is UDP beneath QUIC: nil if there is none, or if the transports are
@@ -127,14 +128,14 @@ func (n *Node) paths() []DirectPath {
 	}
 	var out []DirectPath
 	for _, s := range n.upgrader.Status() {
-		s.Why = whyRelayed(s, n.only443.Load())
+		s.Why = whyRelayed(s, n.strict.holds())
 		out = append(out, DirectPath{PeerStatus: s, Path: pathTo(n.host.Network(), s.Peer)})
 	}
 	return out
 }
 
-// whyRelayed is why there is no direct path. Where a netcheck found that only TCP
-// port 443 gets out, that explains it better than what the attempt saw.
+// whyRelayed is why there is no direct path. Where only TCP port 443
+// gets out, that explains it better than what the attempt saw.
 func whyRelayed(s direct.PeerStatus, only443 bool) string {
 	if only443 && !s.Direct && s.Why != "" {
 		return "only TCP port 443 gets out of here, and peers listen on other ports"

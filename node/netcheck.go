@@ -79,6 +79,7 @@ func (n *Node) NetcheckAsking(ctx context.Context, portalURL string) (Netcheck, 
 }
 
 func (n *Node) netcheck(ctx context.Context, portalURL string) Netcheck {
+	network := n.strict.here()
 	r := Netcheck{
 		Time: time.Now(), Relays: []RelayRTT{},
 		Reachability: reachability.Verdict{
@@ -97,7 +98,7 @@ func (n *Node) netcheck(ctx context.Context, portalURL string) Netcheck {
 		n.measure(ctx, portalURL, &r)
 	}
 	r.conclude()
-	n.only443.Store(r.Kind == KindOnly443)
+	n.strict.found(network, r.Kind == KindOnly443)
 	r.Took = time.Since(r.Time)
 	return r
 }

@@ -20,7 +20,7 @@ func (n *Node) watchNetwork(ctx context.Context) error { return netwatch.Run(ctx
 // as it was.
 func (n *Node) networkChanged(c netwatch.Change) {
 	dead := n.closeFrom(c.Removed)
-	n.only443.Store(false)
+	n.strict.moved()
 	n.advertiser.moved(c)
 	n.reachability.NetworkChanged()
 	if n.mapper != nil {

@@ -23,7 +23,6 @@ import (
 	"fmt"
 	"path/filepath"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	dht "github.com/libp2p/go-libp2p-kad-dht"
@@ -77,7 +76,7 @@ type Node struct {
 	usage        *usage.Store // nil if relay.Off
 	recent       recent
 	portal       portal
-	only443      atomic.Bool // what the last netcheck on this network found
+	strict       strict
 	stopNotices  func()
 	stopRecent   func()
 	settled      chan struct{} // see Settled

@@ -129,10 +129,15 @@ func TestStrictNetworkLeft(t *testing.T) {
 	simulate(t, func(t *testing.T, w *world) {
 		w.bootstrap()
 		a := w.behind("A", testnet.PortRestricted(), Config{})
-		a.only443.Store(true)
+		was := a.strict.here()
+		a.strict.found(was, true)
 		a.networkChanged(netwatch.Change{Link: true})
-		if a.only443.Load() {
+		if a.strict.holds() {
 			t.Error("the network is another, and still only TCP port 443 is said to get out")
+		}
+		a.strict.found(was, true)
+		if a.strict.holds() {
+			t.Error("a netcheck that began on the last network is taken for one of this")
 		}
 	})
 }

@@ -137,6 +137,12 @@ func TestWSS(t *testing.T) {
 
 	// What it is, and why no path is direct.
 	event(a, 0, "an attempt at a direct path to end", func(e node.DirectAttempt) bool { return !e.Outcome.Direct() })
+	for began := time.Now(); !strings.Contains(a.run(nil, "status"), "only TCP port 443 gets out of here"); {
+		if time.Since(began) > patience {
+			t.Fatalf("waited %s for peer status of a to say by itself why", patience)
+		}
+	}
+	clock.done("a finds out why", "")
 	n := netcheck(t, a)
 	for range 9 { // what does not answer in 2 s is not known, and a busy machine may be late
 		if n.Only443TLS == reachability.Yes {
