@@ -14,7 +14,7 @@ const module = "github.com/causeway-p2p/causeway"
 // floors below its own, and none beside it. Packages that are not listed
 // (examples, tools) may import whatever they like, but nobody here them.
 var floors = [][]string{
-	{"internal/logging", "internal/dialable", "internal/dialerr", "internal/maddr"},
+	{"internal/logging", "internal/dialable", "internal/dialerr", "internal/follow", "internal/maddr"},
 	// What relays and the peers that rely on them tell each other: one side
 	// sends it and the other receives it, and these two must not know each
 	// other.

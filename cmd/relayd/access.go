@@ -17,6 +17,7 @@ import (
 
 	"github.com/causeway-p2p/causeway/auth"
 	"github.com/causeway-p2p/causeway/internal/cli"
+	"github.com/causeway-p2p/causeway/internal/follow"
 	"github.com/causeway-p2p/causeway/internal/logging"
 	"github.com/causeway-p2p/causeway/internal/maddr"
 	"github.com/causeway-p2p/causeway/relay"
@@ -51,7 +52,7 @@ type access struct {
 	issuers []peer.ID
 	acl     *acl.File       // nil if there is none
 	verify  *callout.Client // nil if nobody is asked
-	revoked *watchedFile    // nil if there is none
+	revoked *follow.Files   // nil if there is none
 	news    chan news
 
 	verifyFails atomic.Bool
@@ -91,7 +92,7 @@ func (o accessOptions) open(limits relay.Limits) (_ *access, start relay.Access,
 		if len(a.issuers) == 0 {
 			return nil, start, cli.Usage(errors.New("--revoked without --issuer: no tokens count"), "--issuer 12D3KooW…")
 		}
-		a.revoked = &watchedFile{path: o.revoked, reload: make(chan struct{}, 1)}
+		a.revoked = follow.New(0, o.revoked)
 		t, err := a.readTrust()
 		if err != nil {
 			return nil, start, cli.Usage(fmt.Errorf("--revoked: %w", plainPath(err)), "a file with a serial or a peer ID on each line; it may be empty")
@@ -164,7 +165,10 @@ func (a *access) follow() (stop func()) {
 	}
 	if a.revoked != nil {
 		running.Go(func() {
-			a.revoked.follow(ctx, func() {
+			a.revoked.Run(ctx, func(s follow.State) {
+				if !s.Asked && !s.Changed {
+					return
+				}
 				t, err := a.readTrust()
 				if err != nil {
 					err = fmt.Errorf("revocations: those before stay in force: %w", plainPath(err))
@@ -196,12 +200,12 @@ func (a *access) reload() {
 		a.acl.Reload()
 	}
 	if a.revoked != nil {
-		a.revoked.now()
+		a.revoked.Now()
 	}
 }
 
 func (a *access) readTrust() (*auth.Trust, error) {
-	f, err := a.revoked.open()
+	f, err := a.revoked.Open()
 	if err != nil {
 		return nil, err
 	}

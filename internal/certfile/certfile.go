@@ -14,21 +14,17 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"os"
 	"sync/atomic"
 	"time"
+
+	"github.com/causeway-p2p/causeway/internal/follow"
 )
 
-const (
-	// defaultEvery is how often the files are looked at: nobody waits for a
-	// renewal, and two stats cost microseconds.
-	defaultEvery = 2 * time.Second
-	// remindBefore is when a certificate that was not renewed is spoken of:
-	// ACME clients do so a month before the end, and short-lived certificates
-	// (six days) still a third of their life. For those that live for a day, a
-	// quarter of it is left then.
-	remindBefore = 2 * 24 * time.Hour
-)
+// remindBefore is when a certificate that was not renewed is spoken of: ACME
+// clients do so a month before the end, and short-lived certificates (six days)
+// still a third of their life. For those that live for a day, a quarter of it is
+// left then.
+const remindBefore = 2 * 24 * time.Hour
 
 // Config is what a [File] needs. Cert and Key are required.
 type Config struct {
@@ -50,24 +46,19 @@ type Config struct {
 
 // File is a certificate that follows its files.
 type File struct {
-	cfg    Config
-	pair   atomic.Pointer[tls.Certificate]
-	reload chan struct{}
+	cfg   Config
+	pair  atomic.Pointer[tls.Certificate]
+	files *follow.Files
 
 	// owned by Run
-	seen     [2]os.FileInfo // of the files last read; nil where there was none
-	looked   [2]os.FileInfo // at the last look
-	reminded bool           // of the end of the certificate in force
-	again    bool           // the pair last read may come in order with the files as they are
-	told     string         // what was wrong with it
+	reminded bool   // of the end of the certificate in force
+	again    bool   // the pair last read may come in order with the files as they are
+	told     string // what was wrong with it
 }
 
 // Open reads the files. They must be there, and in order.
 func Open(cfg Config) (*File, error) {
-	if cfg.Every <= 0 {
-		cfg.Every = defaultEvery
-	}
-	f := &File{cfg: cfg, reload: make(chan struct{}, 1)}
+	f := &File{cfg: cfg, files: follow.New(cfg.Every, cfg.Cert, cfg.Key)}
 	pair, err := f.read()
 	if err != nil {
 		return nil, err
@@ -99,69 +90,22 @@ func (f *File) Expires() time.Time { return f.pair.Load().Leaf.NotAfter }
 
 // Reload makes Run read the files now, whether or not they changed. It does not
 // wait for it.
-func (f *File) Reload() {
-	select {
-	case f.reload <- struct{}{}:
-	default: // about to happen
-	}
-}
+func (f *File) Reload() { f.files.Now() }
 
 // Run follows the files until ctx ends.
 func (f *File) Run(ctx context.Context) error {
-	tick := time.NewTicker(f.cfg.Every)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-f.reload:
+	f.files.Run(ctx, func(s follow.State) {
+		if s.Asked || s.Changed {
 			f.told = ""
+		}
+		// They must have come to rest: whoever renews them writes one after the other,
+		// and between the two the key is not the certificate's.
+		if s.Asked || s.Resting && (s.Changed || f.again) {
 			f.take()
-		case <-tick.C:
-			if f.due() {
-				f.take()
-			}
-			f.remind()
 		}
-	}
-}
-
-// due reports whether to read the files: they are others than those last read, or
-// that reading may go better now. They must have come to rest: whoever renews them
-// writes one after the other, and between the two the key is not the certificate's.
-func (f *File) due() bool {
-	now := f.look()
-	resting := same(now, f.looked)
-	f.looked = now
-	changed := !same(now, f.seen)
-	if changed {
-		f.told = ""
-	}
-	return resting && (changed || f.again)
-}
-
-func (f *File) look() (now [2]os.FileInfo) {
-	for i, path := range []string{f.cfg.Cert, f.cfg.Key} {
-		if info, err := os.Stat(path); err == nil {
-			now[i] = info
-		}
-	}
-	return now
-}
-
-func same(a, b [2]os.FileInfo) bool {
-	for i := range a {
-		if a[i] == nil || b[i] == nil {
-			if a[i] != b[i] {
-				return false
-			}
-			continue
-		}
-		if a[i].Size() != b[i].Size() || !a[i].ModTime().Equal(b[i].ModTime()) || !os.SameFile(a[i], b[i]) {
-			return false
-		}
-	}
-	return true
+		f.remind()
+	})
+	return nil
 }
 
 func (f *File) take() {
@@ -211,8 +155,7 @@ func (f *File) fail(err error) {
 
 // read takes the pair in and checks it.
 func (f *File) read() (*tls.Certificate, error) {
-	f.seen = f.look() // older than what is read, if it changes now: then it is read again
-	f.looked = f.seen
+	f.files.Mark()
 	cert, err := readFile(f.cfg.Cert)
 	if err != nil {
 		return nil, err

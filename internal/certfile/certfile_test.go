@@ -142,7 +142,7 @@ func TestRenewal(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		follow(t, f)
+		following(t, f)
 		first := f.Expires()
 		// What is told within an hour.
 		expect := func(step string, want ...string) {
@@ -216,7 +216,7 @@ func TestShortLived(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		follow(t, f)
+		following(t, f)
 		time.Sleep(17 * time.Hour)
 		synctest.Wait()
 		if len(said) > 0 {
@@ -249,7 +249,7 @@ func TestFaultThatPasses(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		follow(t, f)
+		following(t, f)
 		// By a clock that is two hours ahead of ours.
 		cert, key = ca.Issue(t, certtest.For(host), certtest.From(time.Now().Add(2*time.Hour), 90*24*time.Hour))
 		write(t, cfg.Cert, cert)
@@ -298,8 +298,8 @@ func TestFaultThatPasses(t *testing.T) {
 	}
 }
 
-// follow runs f until the test ends.
-func follow(t *testing.T, f *File) {
+// following runs f until the test ends.
+func following(t *testing.T, f *File) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- f.Run(ctx) }()
@@ -346,10 +346,10 @@ func TestSwap(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		follow(t, f)
+		following(t, f)
 		time.Sleep(time.Hour)
 		version("..two")
-		time.Sleep(3 * defaultEvery)
+		time.Sleep(time.Minute)
 		synctest.Wait()
 		if len(taken) != 1 {
 			t.Errorf("taken %d times after the links were turned, want once", len(taken))
