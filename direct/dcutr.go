@@ -213,6 +213,9 @@ func (u *Upgrader) answer(ctx context.Context, s network.Stream, p peer.ID) (res
 	if shareIP(own, t.addrs) {
 		lan = u.privateAddrs()
 	}
+	if !t.ours {
+		own = punchable(own, t.addrs)
+	}
 	if err := c.send(pb.HolePunch_CONNECT, own, u.about(a.nat, lan)); err != nil {
 		s.Reset()
 		return result{}, false

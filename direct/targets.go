@@ -90,3 +90,23 @@ func plainAddr(a ma.Multiaddr) (to netip.AddrPort, udp, ok bool) {
 	port := a[1].RawValue()
 	return netip.AddrPortFrom(ip.Unmap(), uint16(port[0])<<8|uint16(port[1])), udp, true
 }
+
+// punchable are those of our addresses to which a peer may punch that named its own:
+// both sides dial, so it takes the same transport. Others go-libp2p tries in vain
+// before it changes roles, over TCP for 10 s each time (v0.51, p2p/protocol/holepunch).
+func punchable(own, theirs []ma.Multiaddr) []ma.Multiaddr {
+	named := make(map[bool]bool) // by whether it is UDP
+	for _, a := range theirs {
+		if _, udp, ok := plainAddr(a); ok {
+			named[udp] = true
+		}
+	}
+	out := slices.DeleteFunc(slices.Clone(own), func(a ma.Multiaddr) bool {
+		_, udp, ok := plainAddr(a)
+		return !ok || !named[udp]
+	})
+	if len(out) == 0 {
+		return own
+	}
+	return out
+}

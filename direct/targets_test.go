@@ -139,6 +139,22 @@ func TestShareIP(t *testing.T) {
 }
 
 // The ports that follow those that were seen come first; then any, each once.
+func TestPunchable(t *testing.T) {
+	const udp, tcp, ws = "/ip4/11.0.0.2/udp/4001/quic-v1", "/ip4/11.0.0.2/tcp/4001", "/ip4/11.0.0.3/tcp/443/ws"
+	for _, test := range []struct{ name, own, theirs, want string }{
+		{"both name both", udp + " " + tcp, tcp + " " + udp, udp + " " + tcp},
+		{"they name QUIC", udp + " " + tcp, udp, udp},
+		{"they name TCP", udp + " " + tcp, tcp, tcp},
+		{"nothing in common", udp, tcp, udp},
+		{"they name nothing that is dialled", udp + " " + tcp, ws, udp + " " + tcp},
+		{"they name nothing", udp + " " + tcp, "", udp + " " + tcp},
+	} {
+		if got := texts(punchable(addrs(strings.Fields(test.own)...), addrs(strings.Fields(test.theirs)...))); got != test.want {
+			t.Errorf("%s: got %q, want %q", test.name, got, test.want)
+		}
+	}
+}
+
 func TestOrder(t *testing.T) {
 	seen := []netip.AddrPort{netip.MustParseAddrPort("11.0.0.2:40000"), netip.MustParseAddrPort("11.0.0.2:40007")}
 	got := order(seen, maxGuesses)
