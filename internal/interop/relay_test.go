@@ -181,7 +181,8 @@ func TestByteLimit(t *testing.T) {
 		wantEcho(t, p.run(t, "dial", addr, listener.first.ID, fmt.Sprint(limit/2)), limit/2)
 		r := p.run(t, "dial", addr, listener.first.ID, fmt.Sprint(4*limit))
 		silent := r.Error == "" && !p.js // js-libp2p takes some resets for the end
-		if r.Circuit == nil || silent || r.Circuit.Equal || r.Circuit.Received >= limit {
+		open := strings.Contains(r.Error, "the circuit did not end")
+		if r.Circuit == nil || silent || open || r.Circuit.Equal || r.Circuit.Received >= limit {
 			t.Errorf("echo of %d bytes over a circuit of %d: got %+v, circuit %+v", 4*limit, limit, r, r.Circuit)
 		}
 		// The listener has taken no harm.
