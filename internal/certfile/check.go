@@ -8,9 +8,10 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"strings"
 	"time"
+
+	"github.com/causeway-p2p/causeway/internal/follow"
 )
 
 // maxFile bounds what is read of a file: a chain has some 5 KiB.
@@ -42,19 +43,15 @@ func (e *Error) Error() string { return e.text }
 // clients leave such.
 func readFile(path string) ([]byte, error) {
 	fault := func(f Fault, text string) error { return &Error{path, f, text} }
-	// Before it is opened: that would wait for the other end of a pipe.
-	info, err := os.Stat(path)
+	in, err := follow.Open(path)
+	var no *fs.PathError
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, fault(Missing, "there is no file "+path)
-	case err != nil:
+	case errors.As(err, &no):
 		return nil, fault(Unreadable, fmt.Sprintf("%s cannot be read: %v", path, plain(err)))
-	case !info.Mode().IsRegular():
-		return nil, fault(Unreadable, path+" is no regular file")
-	}
-	in, err := os.Open(path)
-	if err != nil {
-		return nil, fault(Unreadable, fmt.Sprintf("%s cannot be read: %v", path, plain(err)))
+	case err != nil: // it names the path
+		return nil, fault(Unreadable, err.Error())
 	}
 	defer in.Close()
 	data, err := io.ReadAll(io.LimitReader(in, maxFile))
